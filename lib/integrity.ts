@@ -1,0 +1,65 @@
+import { createHash, type Hash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { StepError } from './errors.ts';
+
+/** What a file's bytes must be. The Hub gives sha256 for LFS and Xet files, and the git blob's sha1 for small ones. */
+export interface Expected {
+  path: string;
+  /** Bytes. */
+  size: number;
+  sha256?: string | undefined;
+  gitSha1?: string | undefined;
+}
+
+/** Hashes a file's bytes as they pass, in order, and compares at the end. */
+export class Verifier {
+  readonly #expected: Expected;
+  readonly #sha256: Hash = createHash('sha256');
+  readonly #gitSha1: Hash | undefined;
+  #size = 0;
+
+  constructor(expected: Expected) {
+    this.#expected = expected;
+    // A git blob's name is the sha1 of "blob <size>\0" and its bytes (git-hash-object(1)).
+    this.#gitSha1 = expected.gitSha1 === undefined ? undefined : createHash('sha1').update(`blob ${expected.size}\0`);
+  }
+
+  update(bytes: Uint8Array): void {
+    this.#size += bytes.length;
+    this.#sha256.update(bytes);
+    this.#gitSha1?.update(bytes);
+  }
+
+  /** The sha256 (bare hex). Throws `integrity` with expected and found when size or a digest differ. */
+  finish(): string {
+    const { path, size, sha256, gitSha1 } = this.#expected;
+    const found = this.#sha256.digest('hex');
+    const compare = (what: string, want: string | number | undefined, got: string | number | undefined) => {
+      if (want === undefined || want === got) return;
+      throw new StepError('integrity', `failed to verify ${path}: ${what} is ${got}, expected ${want}`, {
+        hint: 'run it again; if it stays so, the source serves wrong bytes',
+      });
+    };
+    compare('size', size, this.#size);
+    compare('sha256', sha256, found);
+    compare('git sha1', gitSha1, this.#gitSha1?.digest('hex'));
+    return found;
+  }
+}
+
+/** sha256 of bytes in memory, bare hex. */
+export function sha256Of(bytes: Uint8Array | string): string {
+  return createHash('sha256').update(bytes).digest('hex');
+}
+
+/** Feeds the first `length` bytes of a file (all of it by default) to a verifier. Throws the system's error. */
+export async function feedFile(
+  path: string,
+  verifier: { update(bytes: Uint8Array): void },
+  signal: AbortSignal,
+  length = Number.POSITIVE_INFINITY,
+): Promise<void> {
+  if (length <= 0) return;
+  const stream = createReadStream(path, { highWaterMark: 1024 ** 2, end: length - 1, signal });
+  for await (const chunk of stream as AsyncIterable<Buffer>) verifier.update(chunk);
+}

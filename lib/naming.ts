@@ -1,0 +1,76 @@
+import { StepError } from './errors.ts';
+import type { Manifest } from './manifest.ts';
+import { pathFault } from './paths.ts';
+
+export interface Names {
+  /** The model's name in the store and the registry. */
+  name: string;
+  version: string;
+}
+
+/** What is known of a model before its name: all of a manifest, or what a reservation knows. */
+export interface Identity {
+  repo: string;
+  commit: string;
+  /** Undefined for the model as it came. */
+  method?: string | undefined;
+}
+
+/** Who a manifest's model is. */
+export function identityOf(manifest: Manifest): Identity {
+  return { ...manifest.source, method: manifest.derived?.method };
+}
+
+/** The names given, else the repository's name and the commit's first 12 with `-<method>` behind it. */
+export function namesOf(identity: Identity, given: { modelName?: string | undefined; modelVersion?: string | undefined }): Names {
+  const method = identity.method === undefined ? '' : `-${identity.method}`;
+  return {
+    name: given.modelName ?? identity.repo.split('/').at(-1) ?? identity.repo,
+    version: given.modelVersion ?? `${identity.commit.slice(0, 12)}${method}`,
+  };
+}
+
+/**
+ * A model's place in a store, without slashes around it. Throws `usage` on unknown words, on a template without the model in it,
+ * and on one that leads out of the store or into the control prefix.
+ */
+export function prefixOf(template: string, identity: Identity, names: Names, controlPrefix: string): string {
+  const prefix = fill(template, wordsOf(identity, names));
+  const fault = pathFault(prefix);
+  if (fault !== undefined) throw new StepError('usage', `failed to use --key-template ${template}: ${fault}`);
+  if (`${prefix}/`.startsWith(`${controlPrefix}/`)) {
+    throw new StepError('usage', `failed to use --key-template ${template}: ${prefix} lies in the control prefix ${controlPrefix}`);
+  }
+  return prefix;
+}
+
+/** The part of the prefix that all versions of one model share, up to the first word that tells versions apart; undefined when none does. */
+export function versionsPrefix(template: string, identity: Identity, names: Names): string | undefined {
+  const at = template.search(/\{(version|commit)\}/);
+  return at < 0 ? undefined : fill(trim(template.slice(0, at), false), wordsOf(identity, names));
+}
+
+function wordsOf({ repo, commit }: Identity, { name, version }: Names): Record<string, string> {
+  const [org, base] = repo.includes('/') ? repo.split('/') : ['', repo];
+  return { org: org ?? '', repo: base ?? repo, name, version, commit };
+}
+
+function fill(template: string, words: Record<string, string>): string {
+  const filled = template.replace(/\{([^{}]*)\}/g, (whole, word: string) => {
+    const value = words[word];
+    if (value !== undefined) return value;
+    const known = Object.keys(words).map((one) => `{${one}}`);
+    throw new StepError('usage', `failed to use --key-template ${template}: unknown word ${whole}`, {
+      hint: `words are ${known.join(' ')}`,
+    });
+  });
+  if (filled === template && template.includes('{'))
+    throw new StepError('usage', `failed to use --key-template ${template}: a brace is open`);
+  return trim(filled, true);
+}
+
+/** A template such as `/models/{name}/` means the same without its outer slashes, and `{org}/{repo}` of a repo without org too. */
+function trim(text: string, end: boolean): string {
+  const clean = text.replace(/^\/+/, '').replace(/\/{2,}/g, '/');
+  return end ? clean.replace(/\/+$/, '') : clean;
+}

@@ -1,0 +1,50 @@
+import { readFileSync } from 'node:fs';
+import { Agent as HttpAgent } from 'node:http';
+import { Agent as HttpsAgent } from 'node:https';
+import { getCACertificates, setDefaultCACertificates } from 'node:tls';
+import { messageOf, StepError } from './errors.ts';
+
+export interface NetworkOptions {
+  /** Path of a PEM file, added to the roots that Node and the system trust. */
+  caBundle?: string | undefined;
+  insecureSkipTlsVerify?: boolean;
+  /** Where HTTPS_PROXY, HTTP_PROXY and NO_PROXY are read from. */
+  proxyEnv?: NodeJS.ProcessEnv;
+}
+
+export interface Agents {
+  http: HttpAgent;
+  https: HttpsAgent;
+}
+
+let shared: Agents | undefined;
+
+/** Sets roots, proxies and verification for every connection of this process. Throws `usage` when the bundle is no PEM file. */
+export function setUpNetwork({ caBundle, insecureSkipTlsVerify = false, proxyEnv }: NetworkOptions): void {
+  if (caBundle !== undefined) trust(caBundle);
+  // More sockets than the default of idle ones may be kept: every connection of --concurrency is used again.
+  const options = { keepAlive: true, maxFreeSockets: 256, scheduling: 'lifo' as const, ...(proxyEnv ? { proxyEnv } : {}) };
+  shared = { http: new HttpAgent(options), https: new HttpsAgent({ ...options, rejectUnauthorized: !insecureSkipTlsVerify }) };
+}
+
+/** The agents that every client uses: keep-alive, proxies, and the roots of setUpNetwork. */
+export function agents(): Agents {
+  if (shared === undefined) setUpNetwork({});
+  return shared as Agents;
+}
+
+/** Closes idle and open connections, so that the process can end. */
+export function closeNetwork(): void {
+  shared?.http.destroy();
+  shared?.https.destroy();
+  shared = undefined;
+}
+
+function trust(path: string): void {
+  try {
+    setDefaultCACertificates([...getCACertificates('default'), ...getCACertificates('system'), readFileSync(path, 'utf8')]);
+  } catch (error) {
+    const hint = 'give the path of a PEM file to --ca-bundle (AWS_CA_BUNDLE and SSL_CERT_FILE count too)';
+    throw new StepError('usage', `failed to read CA bundle ${path}: ${messageOf(error)}`, { hint, cause: error });
+  }
+}

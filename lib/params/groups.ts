@@ -1,0 +1,200 @@
+import { group } from './declare.ts';
+
+const seconds = (text: string) => ({ type: 'string', 'x-unit': 'ms', default: text }) as const;
+
+export const modelParams = group('Model', {
+  modelId: {
+    type: 'string',
+    description: 'Repository on the Hub, as org/name.',
+    pattern: '^(?!.*(\\.\\.|--))[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?$',
+    'x-env': ['HUGGINGFACE_MODEL'],
+  },
+  revision: { type: 'string', description: 'Branch, tag or commit; it is resolved to a commit once.', default: 'main' },
+});
+
+export const namingParams = group('Model', {
+  modelName: {
+    type: 'string',
+    description: "Name of the model in the store and the registry (default: the repository's).",
+    pattern: '^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$',
+  },
+  modelVersion: {
+    type: 'string',
+    description: "Version (default: the commit's first 12, -<method> behind it when compressed).",
+    pattern: '^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$',
+  },
+});
+
+export const selectionParams = group('Selection', {
+  allowPatterns: {
+    type: 'array',
+    items: { type: 'string' },
+    description: 'Take only files that match one of these globs.\n\nA JSON array, or words split by spaces or commas. `*` crosses folders.',
+    default: [],
+    'x-env': ['HUGGINGFACE_ALLOW_PATTERNS'],
+  },
+  ignorePatterns: {
+    type: 'array',
+    items: { type: 'string' },
+    description: 'Leave out files that match one of these globs.',
+    default: [],
+    'x-env': ['HUGGINGFACE_IGNORE_PATTERNS'],
+  },
+  profile: {
+    type: 'string',
+    enum: ['all', 'vllm'],
+    description: 'What the server needs: all, or vllm (no second set of weights).',
+    default: 'all',
+  },
+});
+
+export const hubParams = group('Hub', {
+  hubUrl: {
+    type: 'string',
+    description: 'Address of the Hub or of a mirror.',
+    pattern: '^https?://',
+    default: 'https://huggingface.co',
+    'x-env': ['HF_ENDPOINT'],
+  },
+  hubToken: {
+    type: 'string',
+    description: 'Access token for gated and private models.',
+    'x-secret': true,
+    'x-env': ['HF_TOKEN', 'HUGGINGFACE_TOKEN', 'HUGGING_FACE_HUB_TOKEN'],
+    'x-file-env': ['HF_TOKEN_PATH'],
+  },
+});
+
+export const s3Params = group('Store', {
+  s3Bucket: {
+    type: 'string',
+    description: 'Bucket that holds the models.',
+    pattern: '^[a-z0-9][a-z0-9._-]{1,253}$',
+    'x-env': ['MODEL_CACHE_BUCKET', 'AWS_S3_BUCKET'],
+    'x-credentials-dir': true,
+  },
+  s3EndpointUrl: {
+    type: 'string',
+    description: 'Address of an S3 other than AWS; without a scheme it is https.',
+    'x-env': ['S3_ENDPOINT', 'AWS_ENDPOINT_URL_S3', 'AWS_ENDPOINT_URL', 'AWS_HOST', 'AWS_S3_ENDPOINT'],
+    'x-credentials-dir': true,
+  },
+  s3Region: {
+    type: 'string',
+    description: 'Region (default: us-east-1 when an endpoint is given and nothing else).',
+    'x-env': ['AWS_REGION', 'AWS_DEFAULT_REGION'],
+    'x-credentials-dir': true,
+  },
+  s3PathStyle: {
+    type: 'string',
+    enum: ['auto', 'true', 'false'],
+    description: 'Bucket in the path instead of the host name; auto: where it is needed.',
+    default: 'auto',
+  },
+  s3Checksum: {
+    type: 'string',
+    enum: ['auto', 'crc32', 'crc64nvme', 'sha256'],
+    description: 'What protects bytes on the wire; auto: the best that the store verifies.',
+    default: 'auto',
+  },
+  s3Sse: { type: 'string', enum: ['AES256', 'aws:kms', 'aws:kms:dsse'], description: 'Server-side encryption to ask for.' },
+  s3KmsKeyId: { type: 'string', description: 'KMS key for --s3-sse aws:kms.' },
+  s3StorageClass: { type: 'string', description: 'Storage class of the model files.' },
+  s3Tags: { type: 'array', items: { type: 'string' }, description: 'Tags of the model files, as key=value.', default: [] },
+  keyTemplate: {
+    type: 'string',
+    description: 'Place of a model in the store.\n\nWords: `{org}` `{repo}` `{name}` `{version}` `{commit}`.',
+    default: 'model-data/{name}/{version}',
+  },
+  controlPrefix: {
+    type: 'string',
+    description: 'Where manifests, claims and other records lie in the store.',
+    pattern: '^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$',
+    default: '.modelferry',
+  },
+  s3CredentialsDir: {
+    type: 'string',
+    description: 'Folder of a mounted secret: file names are the keys.',
+  },
+  s3AccessKeyId: { type: 'string', description: 'Access key.', 'x-secret': true, 'x-credentials-dir': true },
+  s3SecretAccessKey: { type: 'string', description: 'Secret key.', 'x-secret': true, 'x-credentials-dir': true },
+  awsAccessKeyId: { type: 'string', description: 'Access key, first of the AWS chain.', 'x-secret': true, 'x-credentials-dir': true },
+  awsSecretAccessKey: { type: 'string', description: 'Secret key, first of the AWS chain.', 'x-secret': true, 'x-credentials-dir': true },
+  awsSessionToken: { type: 'string', description: 'Session token beside the AWS keys.', 'x-secret': true, 'x-credentials-dir': true },
+});
+
+export const storeDirParams = group('Store', {
+  storeDir: { type: 'string', description: 'Folder to use as the store instead of S3.' },
+});
+
+export const publishParams = group('Publishing', {
+  replace: { type: 'boolean', description: 'Replace what is published under this prefix.', default: false },
+  rayHash: { type: 'boolean', description: 'Add the one sidecar that Ray LLM reads: <prefix>/hash.', default: false },
+  waitTimeout: {
+    ...seconds('1h'),
+    description: 'Wait so long for another run that is publishing the same model.',
+  },
+});
+
+export const registryParams = group('Registry', {
+  modelRegistryUrl: {
+    type: 'string',
+    description: 'Address of the Kubeflow Model Registry; empty: nothing is registered.',
+  },
+  modelRegistryToken: {
+    type: 'string',
+    description: 'Bearer token for the registry.',
+    'x-secret': true,
+    'x-file-env': ['KF_PIPELINES_SA_TOKEN_PATH'],
+  },
+  author: { type: 'string', description: 'Author of the registered version.' },
+  storageKey: { type: 'string', description: 'Name of the secret that a server reads the model with.' },
+});
+
+export const transferParams = group('Transfer', {
+  concurrency: { type: 'integer', minimum: 1, maximum: 256, description: 'Connections at once, over all files.', default: 8 },
+  partSize: { type: 'string', 'x-unit': 'bytes', description: 'Bytes of one range or part.', default: '16MiB' },
+  maxMemory: { type: 'string', 'x-unit': 'bytes', description: 'Resident memory to stay under.', default: '256MiB' },
+  retries: { type: 'integer', minimum: 0, maximum: 100, description: 'Tries after the first, for what may pass.', default: 8 },
+  stallTimeout: { ...seconds('60s'), description: 'Give a silent connection up after this long.' },
+});
+
+export const networkParams = group('Network', {
+  caBundle: {
+    type: 'string',
+    description: "PEM file of certificates to trust besides the system's.",
+    'x-env': ['AWS_CA_BUNDLE', 'SSL_CERT_FILE'],
+  },
+  insecureSkipTlsVerify: { type: 'boolean', description: 'Do not verify certificates: for tests only.', default: false },
+});
+
+export const workspaceParams = group('Workspace', {
+  workspace: {
+    type: 'string',
+    description: 'Folder or volume that the steps share.',
+    default: './modelferry-workspace',
+    'x-env': ['MODEL_CACHE_DIR'],
+  },
+  taskName: { type: 'string', description: 'Name of this task, for --skip-tasks.' },
+  skipTasks: {
+    type: 'array',
+    items: { type: 'string' },
+    description: 'A step named here does nothing and passes the newest manifest on.',
+    default: [],
+  },
+});
+
+export const manifestParams = group('Workspace', {
+  manifest: { type: 'string', description: "Manifest to work on, as an earlier step's result gives it (default: the newest)." },
+  manifestSha256: { type: 'string', pattern: '^[0-9a-f]{64}$', description: 'Digest that the manifest must have.' },
+});
+
+/** Every step takes these; runStep reads them. */
+export const commonParams = group('Every step', {
+  resultsDir: { type: 'string', description: 'Folder for the results, one file each.' },
+  logLevel: { type: 'string', enum: ['trace', 'debug', 'info', 'warn', 'error'], description: 'How much to say.', default: 'info' },
+  logFormat: { type: 'string', enum: ['auto', 'json', 'pretty'], description: 'auto: pretty on a terminal, else json.', default: 'auto' },
+  logFile: { type: 'string', description: 'Also append the log to this file, as JSON.', 'x-local': true },
+  dryRun: { type: 'boolean', description: 'Say what would be done, and do nothing.', default: false },
+  envFile: { type: 'string', description: 'Read environment from this file (on a terminal: ./.env).', 'x-local': true },
+});

@@ -1,0 +1,4 @@
+import { runStep } from '../../lib/step.ts';
+import { download } from './step.ts';
+
+void runStep(download);

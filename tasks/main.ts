@@ -1,0 +1,4 @@
+import { runCommand } from '../lib/step.ts';
+import { steps } from './index.ts';
+
+void runCommand(steps);

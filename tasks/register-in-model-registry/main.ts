@@ -1,0 +1,4 @@
+import { runStep } from '../../lib/step.ts';
+import { register } from './step.ts';
+
+void runStep(register);

@@ -1,0 +1,4 @@
+import { runStep } from '../../lib/step.ts';
+import { upload } from './step.ts';
+
+void runStep(upload);
