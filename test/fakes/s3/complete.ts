@@ -69,6 +69,10 @@ function chooseParts(call: Call, upload: Upload, nodes: XmlNode[]): Part[] {
   return parts;
 }
 
+/**
+ * A part whose upload named no checksum algorithm, but that was sent with a checksum, has to be listed with it: so AWS treats clients that add
+ * checksums on their own (https://github.com/aws/aws-sdk-java-v2/issues/6518).
+ */
 function choosePart(call: Call, upload: Upload, number: number, node: XmlNode): Part {
   const part = upload.parts.get(number);
   const etag = textOf(node, 'ETag');
@@ -78,12 +82,14 @@ function choosePart(call: Call, upload: Upload, number: number, node: XmlNode): 
   if (call.settings.checksums !== 'verify') return part;
   for (const algorithm of algorithms) {
     const given = textOf(node, `Checksum${algorithm.toUpperCase()}`);
-    if (given !== undefined && given !== part.checksums[algorithm]) throw invalid;
+    const kept = part.checksums[algorithm];
     if (given === undefined && algorithm === upload.checksumAlgorithm && upload.checksumType === 'COMPOSITE') {
       throw new S3Error('InvalidRequest', {
         message: `The upload was created using a ${algorithm} checksum. The complete request must include the checksum for each part. It was missing for part ${number} in the request.`,
       });
     }
+    const unasked = given === undefined && kept !== undefined && upload.checksumAlgorithm === undefined;
+    if (unasked || (given !== undefined && given !== kept)) throw invalid;
   }
   return part;
 }

@@ -40,9 +40,10 @@ export async function uploadPart(call: Call): Promise<void> {
   const upload = findUpload(call);
   const declared = declaredChecksum(call)?.algorithm;
   const wanted = upload.checksumAlgorithm;
-  if (call.settings.checksums === 'verify' && declared !== wanted && !(declared === undefined && upload.checksumType === 'FULL_OBJECT')) {
+  const computable = declared === undefined && upload.checksumType === 'FULL_OBJECT';
+  if (wanted && declared !== wanted && !computable) {
     throw new S3Error('InvalidRequest', {
-      message: `Checksum Type mismatch occurred, expected checksum Type: ${wanted ?? 'null'}, actual checksum Type: ${declared ?? 'null'}`,
+      message: `Checksum Type mismatch occurred, expected checksum Type: ${wanted}, actual checksum Type: ${declared ?? 'null'}`,
     });
   }
   const body = await receiveBody(call, wanted);
