@@ -9,10 +9,7 @@ import { commonParams } from './params/groups.ts';
 import { readParams } from './params/read.ts';
 import { Progress } from './progress.ts';
 import { type ResultDeclarations, type Results, resultLine, writeResults } from './results.ts';
-
-declare const MODELFERRY_VERSION: string | undefined;
-/** The version in package.json, put in by the build. */
-export const version = typeof MODELFERRY_VERSION === 'string' ? MODELFERRY_VERSION : '0.0.0-source';
+import { version } from './version.ts';
 
 /** What a step's `run` works with besides its parameters. */
 export interface StepContext {

@@ -42,6 +42,10 @@ export interface MultipartUpload {
   uploadId: string;
 }
 
+export interface OpenUpload extends MultipartUpload {
+  initiated: Date;
+}
+
 export interface StoreLimits {
   /** Objects of up to so many bytes can be put and copied in one request. */
   maxPut: number;
@@ -87,6 +91,8 @@ export interface Store {
 
   beginMultipart(key: string, options: { size: number; partSize: number; metadata?: Record<string, string> }): Promise<MultipartUpload>;
   uploadPart(upload: MultipartUpload, number: number, bytes: Uint8Array): Promise<UploadedPart>;
+  /** The unfinished uploads below a raw prefix; undefined when this store does not tell us (denied). */
+  listMultiparts(prefix: string): Promise<OpenUpload[] | undefined>;
   /** Undefined when the upload is gone. */
   listParts(upload: MultipartUpload): Promise<StoredPart[] | undefined>;
   /** True when the listed part surely has these bytes, by the strongest digest that it carries. */

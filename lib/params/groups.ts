@@ -93,7 +93,7 @@ export const s3Params = group('Store', {
   },
   s3Checksum: {
     type: 'string',
-    enum: ['auto', 'crc32', 'crc64nvme', 'sha256'],
+    enum: ['auto', 'crc32', 'sha256'],
     description: 'What protects bytes on the wire; auto: the best that the store verifies.',
     default: 'auto',
   },

@@ -1,0 +1,251 @@
+import { randomUUID } from 'node:crypto';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { isTransient, messageOf, StepError } from '../errors.ts';
+import type { Log } from '../log.ts';
+import { type ObjectInfo, PreconditionFailed, type Store } from '../store.ts';
+
+/** An unfinished multipart upload that a claim names: whose it is, and what for. */
+export interface ClaimedUpload {
+  uploadId: string;
+  /** Of the whole file, bare hex: only equal bytes are gone on with. */
+  sha256: string;
+  partSize: number;
+}
+
+interface ClaimRecord {
+  schemaVersion: 1;
+  /** Same for every try of one run, so that a retry takes its own claim over at once. */
+  runId: string;
+  /** Differs for every process: two tries of one run cannot both hold it. */
+  holder: string;
+  contentDigest: string;
+  /** When this claim was first made, by the store's clock (ISO 8601). */
+  since: string;
+  /** Its holder ended in good order before it was done: anyone may go on. */
+  released: boolean;
+  /** Keys that are sent in parts: an upload there that has no name yet is this claim's too. */
+  keys: string[];
+  uploads: Record<string, ClaimedUpload>;
+}
+
+export interface ClaimOptions {
+  store: Store;
+  key: string;
+  runId: string;
+  contentDigest: string;
+  /** ms to wait for another live run. */
+  waitTimeout: number;
+  signal: AbortSignal;
+  log: Log;
+  /** Looked at while waiting: true means that the other run has done our work. */
+  done: () => Promise<boolean>;
+  timing?: ClaimTiming;
+}
+
+export interface ClaimTiming {
+  renewMs: number;
+  staleMs: number;
+  pollMs: number;
+}
+
+const defaultTiming: ClaimTiming = { renewMs: 60_000, staleMs: 600_000, pollMs: 2_000 };
+
+const maxConflicts = 50;
+
+/**
+ * The right to write below one prefix: a record in the store, made only where none is, renewed while it is held, and taken over
+ * from a run that stopped renewing it. Its holder aborts `signal` as soon as another one has it.
+ */
+export class Claim {
+  readonly #options: ClaimOptions;
+  readonly #timing: ClaimTiming;
+  readonly #lost = new AbortController();
+  /** What an earlier holder left: its uploads may be gone on with or aborted. */
+  readonly inherited: { uploads: ReadonlyMap<string, ClaimedUpload>; keys: ReadonlySet<string>; since: Date } | undefined;
+  #record: ClaimRecord;
+  #info: ObjectInfo;
+  #writing: Promise<void> = Promise.resolve();
+  #dirty = false;
+  #over = false;
+  #timer: NodeJS.Timeout | undefined;
+
+  private constructor(options: ClaimOptions, record: ClaimRecord, info: ObjectInfo, before: ClaimRecord | undefined) {
+    this.#options = options;
+    this.#timing = options.timing ?? defaultTiming;
+    this.#record = record;
+    this.#info = info;
+    this.inherited = before && {
+      uploads: new Map(Object.entries(before.uploads)),
+      keys: new Set(before.keys),
+      since: new Date(before.since),
+    };
+    this.#timer = setInterval(() => void this.#save().catch(() => {}), this.#timing.renewMs).unref();
+  }
+
+  /** Takes the claim, waiting for a live peer; undefined when `done` came true. Throws `transient` when the peer outlives the wait. */
+  static async take(options: ClaimOptions): Promise<Claim | undefined> {
+    const { store, key, runId, contentDigest, waitTimeout, signal, log } = options;
+    const timing = options.timing ?? defaultTiming;
+    const holder = randomUUID();
+    let waited = 0;
+    let conflicts = 0;
+    for (;;) {
+      signal.throwIfAborted();
+      const found = await store.get(key);
+      const before = found && parseClaim(found.bytes);
+      const since = before && before.contentDigest === contentDigest ? before.since : store.now().toISOString();
+      const ageMs = found ? store.now().getTime() - found.info.lastModified.getTime() : 0;
+      if (found === undefined || before === undefined || before.runId === runId || before.released || ageMs >= timing.staleMs) {
+        const record: ClaimRecord = {
+          schemaVersion: 1,
+          runId,
+          holder,
+          contentDigest,
+          since,
+          released: false,
+          keys: before?.keys ?? [],
+          uploads: before?.uploads ?? {},
+        };
+        try {
+          const condition = found ? { etag: found.info.etag } : ({ absent: true } as const);
+          const info = await store.put(key, claimBytes(record), { condition });
+          if (before && before.runId !== runId) log.info({ key, from: before.runId, ageMs }, 'claim taken over');
+          return new Claim(options, record, info, before);
+        } catch (error) {
+          if (!(error instanceof PreconditionFailed)) throw error;
+          conflicts += 1;
+          if (conflicts > maxConflicts) throw new StepError('transient', `failed to claim ${key}: every try met another writer`);
+          await sleep(Math.random() * timing.pollMs * 0.1, undefined, { signal }).catch(() => signal.throwIfAborted());
+          continue;
+        }
+      }
+      if (await options.done()) return undefined;
+      if (waited >= waitTimeout) {
+        throw new StepError('transient', `failed to publish: run ${before.runId} is publishing under ${key}`, {
+          hint: 'run it again when that run is over, or give a longer --wait-timeout',
+        });
+      }
+      if (waited === 0) log.info({ key, run: before.runId }, 'waiting for another run that publishes here');
+      await sleep(timing.pollMs, undefined, { signal }).catch(() => signal.throwIfAborted());
+      waited += timing.pollMs;
+    }
+  }
+
+  /** Aborted when another run has taken the claim: everything must stop at once. */
+  get signal(): AbortSignal {
+    return this.#lost.signal;
+  }
+
+  /** Names the keys that will be sent in parts, before the first upload is begun. */
+  async announce(keys: readonly string[]): Promise<void> {
+    this.#record.keys = [...new Set([...this.#record.keys, ...keys])].sort();
+    await this.#save();
+  }
+
+  /** Names an upload, before its first part is sent. */
+  async add(path: string, upload: ClaimedUpload): Promise<void> {
+    this.#record.uploads[path] = upload;
+    await this.#save();
+  }
+
+  /** An upload is completed or aborted. Written with the next save: a name too many does no harm. */
+  forget(path: string): void {
+    delete this.#record.uploads[path];
+  }
+
+  /** Makes sure, right before the manifest is put, that the claim is still ours. */
+  async confirm(): Promise<void> {
+    await this.#save();
+    this.#lost.signal.throwIfAborted();
+  }
+
+  /** The work is done, or will never be: the record goes. */
+  async drop(): Promise<void> {
+    await this.#stop();
+    if (this.#lost.signal.aborted) return;
+    await this.#options.store.delete([this.#options.key], { etag: this.#info.etag }).catch((error) => this.#complain(error));
+  }
+
+  /** The work stops in good order but is not done: whoever comes next goes on at once. */
+  async release(): Promise<void> {
+    await this.#stop();
+    if (this.#lost.signal.aborted) return;
+    this.#record.released = true;
+    await this.#write().catch((error) => this.#complain(error));
+  }
+
+  async #stop(): Promise<void> {
+    clearInterval(this.#timer);
+    this.#over = true;
+    await this.#writing.catch(() => {});
+  }
+
+  /** Changes that come while one write is under way go out together with the next. */
+  async #save(): Promise<void> {
+    if (this.#dirty) return await this.#writing;
+    this.#dirty = true;
+    this.#writing = this.#writing
+      .catch(() => {})
+      .then(async () => {
+        this.#dirty = false;
+        if (!this.#over) await this.#write();
+      });
+    await this.#writing;
+  }
+
+  async #write(): Promise<void> {
+    const { store, key } = this.#options;
+    this.#lost.signal.throwIfAborted();
+    try {
+      this.#info = await store.put(key, claimBytes(this.#record), { condition: { etag: this.#info.etag } });
+    } catch (error) {
+      if (error instanceof PreconditionFailed) await this.#settle();
+      else if (isTransient(error)) this.#complain(error);
+      else throw error;
+    }
+  }
+
+  /** A put that was answered twice (a retry after a lost answer) also fails its condition: look who holds it. */
+  async #settle(): Promise<void> {
+    const { store, key } = this.#options;
+    const found = await store.get(key);
+    const record = found && parseClaim(found.bytes);
+    if (found && record?.holder === this.#record.holder) {
+      this.#info = found.info;
+      return;
+    }
+    const reason = new StepError('transient', `failed to publish: another run took over ${key}`, {
+      hint: 'run it again; it goes on from there',
+    });
+    this.#lost.abort(reason);
+    throw reason;
+  }
+
+  #complain(error: unknown): void {
+    this.#options.log.warn({ key: this.#options.key, error: messageOf(error) }, 'claim not written');
+  }
+}
+
+function claimBytes(record: ClaimRecord): Buffer {
+  return Buffer.from(`${JSON.stringify(record, null, 2)}\n`);
+}
+
+/** A record that cannot be read is nobody's. */
+function parseClaim(bytes: Buffer): ClaimRecord | undefined {
+  try {
+    const record = JSON.parse(bytes.toString('utf8')) as Partial<ClaimRecord>;
+    if (typeof record.runId !== 'string' || typeof record.holder !== 'string') return undefined;
+    return {
+      schemaVersion: 1,
+      runId: record.runId,
+      holder: record.holder,
+      contentDigest: String(record.contentDigest),
+      since: Number.isNaN(Date.parse(String(record.since))) ? new Date(0).toISOString() : String(record.since),
+      released: record.released === true,
+      keys: Array.isArray(record.keys) ? record.keys.map(String) : [],
+      uploads: record.uploads ?? {},
+    };
+  } catch {
+    return undefined;
+  }
+}

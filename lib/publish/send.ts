@@ -1,0 +1,170 @@
+import { isTransient, kindOf } from '../errors.ts';
+import { Verifier } from '../integrity.ts';
+import type { ManifestFile } from '../manifest.ts';
+import type { Progress } from '../progress.ts';
+import type { ObjectInfo, Store, StoreLimits, UploadedPart } from '../store.ts';
+import type { Budget } from '../transfer/budget.ts';
+import type { BufferPool } from '../transfer/buffers.ts';
+import { digestKey } from './inventory.ts';
+import type { SendFile } from './publish.ts';
+import type { OpenedUpload, Uploads } from './uploads.ts';
+
+/** Where a file's bytes come from: read once, in order. */
+export interface ByteSource {
+  /** Fills `into` with the bytes from `offset`. */
+  read(offset: number, into: Buffer, signal: AbortSignal): Promise<void>;
+  close(): Promise<void>;
+}
+
+export interface SenderOptions {
+  store: Store;
+  open: (file: ManifestFile) => Promise<ByteSource>;
+  /** Bytes; larger where a file would not fit into the store's number of parts. */
+  partSize: number;
+  connections: Budget;
+  buffers: BufferPool;
+  progress: Progress;
+}
+
+const mebibyte = 1024 ** 2;
+
+/** The part size for a file: as asked for, but so that it fits into the store's number of parts (10,000 in S3). Bytes. */
+export function partSizeFor(size: number, wanted: number, { minPart, maxPart, maxParts }: StoreLimits): number {
+  const least = Math.ceil(size / maxParts / mebibyte) * mebibyte;
+  return Math.min(maxPart, Math.max(minPart, wanted, least));
+}
+
+/**
+ * Sends files: small ones in one put, others in parts that go out side by side while the next is read. Each byte is read once and hashed
+ * as it passes; the object is completed only when size and sha256 are the manifest's, else `integrity` is thrown and nothing is there.
+ */
+export function makeSender(options: SenderOptions): SendFile {
+  return async (file, key, uploads, signal) => {
+    const partSize = partSizeFor(file.size, options.partSize, options.store.limits);
+    const source = await options.open(file);
+    try {
+      if (file.size <= partSize) return await sendWhole(options, source, file, key, signal);
+      return await sendParts(options, source, file, key, partSize, uploads, signal);
+    } finally {
+      await source.close();
+    }
+  };
+}
+
+async function sendWhole(
+  { store, connections, buffers, progress }: SenderOptions,
+  source: ByteSource,
+  file: ManifestFile,
+  key: string,
+  signal: AbortSignal,
+): Promise<ObjectInfo> {
+  const buffer = await buffers.take(file.size, signal);
+  try {
+    await source.read(0, buffer.bytes, signal);
+    const verifier = new Verifier(file);
+    verifier.update(buffer.bytes);
+    verifier.finish();
+    const leave = await connections.take(1, signal);
+    try {
+      const info = await store.put(key, buffer.bytes, { metadata: { [digestKey]: file.sha256 }, model: true });
+      progress.add(file.size);
+      return info;
+    } finally {
+      leave();
+    }
+  } finally {
+    buffer.release();
+  }
+}
+
+async function sendParts(
+  options: SenderOptions,
+  source: ByteSource,
+  file: ManifestFile,
+  key: string,
+  partSize: number,
+  uploads: Uploads,
+  signal: AbortSignal,
+): Promise<ObjectInfo> {
+  const { store } = options;
+  const upload = await uploads.begin(key, file, partSize);
+  let parts: UploadedPart[];
+  try {
+    parts = await readAndSend(options, source, file, upload, signal);
+  } catch (error) {
+    if (kindOf(error) === 'integrity') await uploads.abort(key);
+    throw error;
+  }
+  const info = await complete(store, file, upload, parts);
+  uploads.completed(key);
+  return info;
+}
+
+/** Reads and hashes in order; parts that the store has already are only compared. */
+async function readAndSend(
+  { store, connections, buffers, progress }: SenderOptions,
+  source: ByteSource,
+  file: ManifestFile,
+  upload: OpenedUpload,
+  outer: AbortSignal,
+): Promise<UploadedPart[]> {
+  const failed = new AbortController();
+  const signal = AbortSignal.any([outer, failed.signal]);
+  const verifier = new Verifier(file);
+  const count = Math.ceil(file.size / upload.partSize);
+  const parts = new Array<UploadedPart>(count);
+  const sending: Promise<void>[] = [];
+  const sendPart = async (number: number, buffer: { bytes: Buffer; release: () => void }) => {
+    try {
+      const leave = await connections.take(1, signal);
+      try {
+        signal.throwIfAborted();
+        parts[number - 1] = await store.uploadPart(upload, number, buffer.bytes);
+        progress.add(buffer.bytes.length);
+      } finally {
+        leave();
+      }
+    } catch (error) {
+      failed.abort(error);
+    } finally {
+      buffer.release();
+    }
+  };
+  try {
+    for (let number = 1; number <= count; number += 1) {
+      const offset = (number - 1) * upload.partSize;
+      const buffer = await buffers.take(Math.min(upload.partSize, file.size - offset), signal, upload.partSize);
+      try {
+        await source.read(offset, buffer.bytes, signal);
+        verifier.update(buffer.bytes);
+      } catch (error) {
+        buffer.release();
+        throw error;
+      }
+      const there = upload.parts.get(number);
+      if (there && there.size === buffer.bytes.length && store.partMatches(there, buffer.bytes)) {
+        parts[number - 1] = { number, etag: there.etag, checksum: there.checksum };
+        progress.add(there.size);
+        buffer.release();
+      } else sending.push(sendPart(number, buffer));
+    }
+    verifier.finish();
+  } catch (error) {
+    failed.abort(error);
+  }
+  await Promise.all(sending);
+  signal.throwIfAborted();
+  return parts;
+}
+
+/** A complete whose answer was lost is found by the digest in the object's metadata. */
+async function complete(store: Store, file: ManifestFile, upload: OpenedUpload, parts: readonly UploadedPart[]): Promise<ObjectInfo> {
+  try {
+    return await store.completeMultipart(upload, parts, file.size);
+  } catch (error) {
+    if (kindOf(error) !== 'not-found' && !isTransient(error)) throw error;
+    const found = await store.head(upload.key).catch(() => undefined);
+    if (found?.size === file.size && found.metadata?.[digestKey] === file.sha256) return found;
+    throw error;
+  }
+}

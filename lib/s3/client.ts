@@ -1,0 +1,42 @@
+import { S3Client } from '@aws-sdk/client-s3';
+import { agents } from '../network.ts';
+import { regionOf, type S3Settings } from '../s3-settings.ts';
+import { version } from '../version.ts';
+
+export interface ClientOptions {
+  settings: S3Settings;
+  /** ms of silence after which a connection is given up. */
+  stallTimeout: number;
+  /** Told the Date of every answer: the store's clock. */
+  onDate: (date: Date) => void;
+}
+
+/** The SDK's client, with our agents (proxies, roots), no retries of its own, and no checksum that a store might not know. */
+export async function makeClient({ settings, stallTimeout, onDate }: ClientOptions): Promise<S3Client> {
+  const { http, https } = agents();
+  const client = new S3Client({
+    region: await regionOf(settings),
+    ...(settings.endpoint === undefined ? {} : { endpoint: settings.endpoint }),
+    forcePathStyle: settings.pathStyle,
+    credentials: settings.credentials,
+    // One retry layer only: ours, which sees Retry-After and tells what it does.
+    maxAttempts: 1,
+    // Our own header or signed digest protects the bytes; the SDK's default trailers break stores that do not know them.
+    requestChecksumCalculation: 'WHEN_REQUIRED',
+    responseChecksumValidation: 'WHEN_REQUIRED',
+    // A part is one buffer: asking before sending it costs a round trip each time.
+    expectContinueHeader: false,
+    customUserAgent: [['modelferry', version]],
+    requestHandler: { httpAgent: http, httpsAgent: https, connectionTimeout: stallTimeout, socketTimeout: stallTimeout },
+  });
+  client.middlewareStack.add(
+    (next) => async (args) => {
+      const result = await next(args);
+      const date = Date.parse((result.response as { headers?: Record<string, string> }).headers?.date ?? '');
+      if (!Number.isNaN(date)) onDate(new Date(date));
+      return result;
+    },
+    { step: 'deserialize', priority: 'low', name: 'storeClock' },
+  );
+  return client;
+}
