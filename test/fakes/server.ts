@@ -27,6 +27,8 @@ export interface Fault {
   answer?: { status: number; headers?: Record<string, string>; body?: string };
   /** Destroys the socket after that many body bytes (0: after the headers, -1: before any answer). */
   cutAfter?: number;
+  /** Does all the work of the request, then destroys the socket in place of the answer. */
+  loseAnswer?: true;
   /** Ends the answer properly after that many body bytes, with Content-Length corrected to match: a short body. */
   shortAfter?: number;
   /** Inverts the byte at this offset of the response body. */
@@ -50,6 +52,8 @@ export class FakeServer {
   readonly requests: SeenRequest[] = [];
   /** `http://127.0.0.1:PORT`, after listen(). */
   origin = '';
+  /** Called when a request is over, answered or not. */
+  onDone: ((request: SeenRequest) => void) | undefined;
   #server: Server | undefined;
   readonly #sockets = new Set<Socket>();
   readonly #faults: { fault: Fault; seen: number }[] = [];
@@ -108,6 +112,7 @@ export class FakeServer {
     };
     this.requests.push(seen);
     countBytes(request, response, seen);
+    response.on('close', () => this.onDone?.(seen));
     response.on('error', () => {});
     request.on('error', () => {});
     try {
@@ -121,7 +126,8 @@ export class FakeServer {
         response.writeHead(fault.answer.status, { 'content-length': Buffer.byteLength(fault.answer.body ?? ''), ...fault.answer.headers });
         return void response.end(fault.answer.body);
       }
-      if (fault) spoil(response, fault);
+      if (fault?.loseAnswer) loseAnswer(response);
+      else if (fault) spoil(response, fault);
       await this.#handler(request, response);
     } catch (error) {
       if (response.headersSent) response.destroy();
@@ -168,6 +174,17 @@ function countBytes(request: IncomingMessage, response: ServerResponse, seen: Se
 function length(chunk: unknown): number {
   if (typeof chunk === 'string') return Buffer.byteLength(chunk);
   return chunk instanceof Uint8Array ? chunk.length : 0;
+}
+
+/** Lets the handler answer into nothing, and destroys the socket when it is through. */
+function loseAnswer(response: ServerResponse): void {
+  response.writeHead = (() => response) as typeof response.writeHead;
+  response.flushHeaders = () => {};
+  response.write = (() => true) as typeof response.write;
+  response.end = (() => {
+    response.socket?.destroy();
+    return response;
+  }) as typeof response.end;
 }
 
 /** Puts a body fault between the handler and the wire: the handler writes as ever. */

@@ -112,7 +112,7 @@ function parseRange(header: string | undefined, size: number): [number, number] 
     return last === 0 || size === 0 ? 'unsatisfiable' : [Math.max(0, size - last), size];
   }
   const start = Number(match[1]);
-  const end = match[2] === '' ? size : Number(match[2]) + 1;
+  const end = match[2] === '' ? Number.POSITIVE_INFINITY : Number(match[2]) + 1;
   if (end <= start) return undefined;
   return start >= size ? 'unsatisfiable' : [start, Math.min(end, size)];
 }
