@@ -1,4 +1,4 @@
-import { once } from 'node:events';
+import type { ServerResponse } from 'node:http';
 import { type Call, findObject } from './call.ts';
 import { checkRead } from './conditions.ts';
 import { S3Error } from './errors.ts';
@@ -30,12 +30,25 @@ export async function getObject(call: Call): Promise<void> {
     response.writeHead(status, headers);
     for await (const chunk of object.content.read(range.start, range.end)) {
       if (response.destroyed) return;
-      if (!response.write(chunk)) await Promise.race([once(response, 'drain'), once(response, 'close')]);
+      if (!response.write(chunk)) await drained(response);
     }
     response.end();
   } finally {
     object.content.release();
   }
+}
+
+/** Until the client has taken what was written, or is gone. */
+function drained(response: ServerResponse): Promise<void> {
+  return new Promise((resolve) => {
+    const done = (): void => {
+      response.off('drain', done);
+      response.off('close', done);
+      resolve();
+    };
+    response.on('drain', done);
+    response.on('close', done);
+  });
 }
 
 async function describe(

@@ -43,7 +43,8 @@ export class StoredObject implements Properties {
   readonly checksumType: ChecksumType | undefined;
   /** Sizes and checksums of a multipart object's parts. */
   readonly parts: Omit<Part, 'content'>[] | undefined;
-  readonly lastModified = new Date();
+  /** Tests may set it: the server compares and shows what stands here. */
+  lastModified = new Date();
   readonly deleteMarker: boolean;
   versionId = 'null';
 
@@ -144,6 +145,11 @@ export class Bucket {
       return false;
     });
     this.versions.set(object.key, [object, ...kept]);
+  }
+
+  /** Takes away every version of a key. */
+  remove(key: string): void {
+    for (const { versionId } of [...(this.versions.get(key) ?? [])]) this.drop(key, versionId);
   }
 
   /** Takes one version away for good; false when there is none of that id. */
