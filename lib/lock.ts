@@ -1,0 +1,246 @@
+import { randomUUID } from 'node:crypto';
+import { readFileSync, readlinkSync } from 'node:fs';
+import { type FileHandle, link, mkdir, open, rename, rm, unlink } from 'node:fs/promises';
+import { hostname } from 'node:os';
+import { dirname } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { kindOf, messageOf, StepError } from './errors.ts';
+import type { Log } from './log.ts';
+import { showDuration } from './units.ts';
+
+export interface LockOptions {
+  log: Log;
+  signal: AbortSignal;
+  /** How long a live holder is waited for (ms). */
+  waitTimeout?: number | undefined;
+  pollMs?: number;
+  /** How often a held lock is renewed, and how old one may be before its holder counts as gone (ms). */
+  renewMs?: number;
+  staleMs?: number;
+}
+
+/** Who holds a lock. Without /proc (not Linux) only host, pid and id are known, and only its age is judged. */
+export interface LockHolder {
+  host: string;
+  /** Machines may share a name: this tells them, and their restarts, apart. */
+  bootId?: string | undefined;
+  pid: number;
+  pidNamespace?: string | undefined;
+  /** Clock ticks from boot: a pid is used again, a pid with its start is not. */
+  startTime?: string | undefined;
+  id: string;
+}
+
+const hourMs = 3_600_000;
+
+/**
+ * Runs `work` while no other run does so under the same lock file, in this process, on this machine or on another one that mounts the
+ * volume. `work` gets a signal that also ends it when the lock is lost. Throws `transient` naming the holder when it stays too long.
+ */
+export async function withLock<T>(path: string, options: LockOptions, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  const lost = new AbortController();
+  const held = await acquire(path, options);
+  const renewing = renew(path, held, options, (error) => lost.abort(error));
+  try {
+    return await work(AbortSignal.any([options.signal, lost.signal]));
+  } finally {
+    await renewing.stop();
+    await held.file.close();
+    await release(path, held);
+  }
+}
+
+interface Held {
+  file: FileHandle;
+  text: string;
+}
+
+async function acquire(path: string, { log, signal, waitTimeout = hourMs, pollMs = 500, staleMs = 30_000 }: LockOptions): Promise<Held> {
+  await mkdir(dirname(path), { recursive: true }).catch((error: unknown) => fail(path, error));
+  const text = `${JSON.stringify(ownHolder())}\n`;
+  const giveUpAt = Date.now() + waitTimeout;
+  for (let told = false; ; ) {
+    signal.throwIfAborted();
+    const file = await create(path, text).catch((error: unknown) => fail(path, error));
+    if (file) return { file, text };
+    const seen = await look(path);
+    if (seen === undefined) continue;
+    if (await isStale(path, seen, staleMs)) {
+      if (await takeAway(path, seen)) log.info({ holder: seen.text.trim() }, 'a lock of a run that is gone was taken away');
+      continue;
+    }
+    if (Date.now() >= giveUpAt) {
+      throw new StepError('transient', `failed to lock ${dirname(path)}: ${nameOf(seen)} works on it since ${showDuration(waitTimeout)}`, {
+        hint: 'wait for that run, or end it',
+      });
+    }
+    if (!told) log.info({ path, holder: seen.text.trim() }, 'waiting for another run');
+    told = true;
+    await sleep(Math.max(0, Math.min(pollMs, giveUpAt - Date.now())), undefined, { signal }).catch(() => signal.throwIfAborted());
+  }
+}
+
+/** Undefined when there is one already. Whoever reads it before its text is there judges it by its age. */
+async function create(path: string, text: string): Promise<FileHandle | undefined> {
+  const file = await open(path, 'wx').catch((error: NodeJS.ErrnoException) => {
+    if (error.code === 'EEXIST') return undefined;
+    throw error;
+  });
+  try {
+    await file?.write(text, 0);
+    await file?.sync();
+    return file;
+  } catch (error) {
+    await file?.close();
+    await rm(path, { force: true });
+    throw error;
+  }
+}
+
+function fail(path: string, error: unknown): never {
+  throw new StepError(kindOf(error), `failed to lock ${dirname(path)}: ${messageOf(error)}`, {
+    hint: 'the folder must be writable for the user that this runs as',
+    cause: error,
+  });
+}
+
+export interface SeenLock {
+  text: string;
+  inode: number;
+  mtimeMs: number;
+}
+
+/** What is in a lock file now; undefined when there is none. It is opened first: on NFS that is what makes its attributes fresh. */
+export async function look(path: string): Promise<SeenLock | undefined> {
+  try {
+    await using file = await open(path, 'r');
+    const { ino, mtimeMs } = await file.stat();
+    return { text: await file.readFile('utf8'), inode: ino, mtimeMs };
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
+    throw error;
+  }
+}
+
+async function isStale(path: string, seen: SeenLock, staleMs: number): Promise<boolean> {
+  const holder = parse(seen.text);
+  const own = ownHolder();
+  const near = holder?.pidNamespace !== undefined && holder.pidNamespace === own.pidNamespace && holder.bootId === own.bootId;
+  if (holder && near && holder.host === own.host) return holder.startTime !== startTimeOf(holder.pid);
+  return (await volumeNow(path)) - seen.mtimeMs > staleMs;
+}
+
+/** The time (ms) by the clock of whoever keeps the volume, which may be far from ours: that of a file written this moment. */
+async function volumeNow(path: string): Promise<number> {
+  const probe = `${path}.${randomUUID()}.now`;
+  try {
+    await using file = await open(probe, 'wx');
+    await file.write('now', 0);
+    await file.sync();
+    return (await file.stat()).mtimeMs;
+  } finally {
+    await rm(probe, { force: true });
+  }
+}
+
+/**
+ * Takes a stale lock away, so that one of those who try can make its own; false when it is another one than was judged by now,
+ * which is put back. (Should a third run make a lock in that moment, the one moved finds at its next renewal that it has lost.)
+ */
+export async function takeAway(path: string, judged: SeenLock): Promise<boolean> {
+  const aside = `${path}.${randomUUID()}.stale`;
+  try {
+    await rename(path, aside);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code === 'ENOENT') return false;
+    throw error;
+  }
+  const moved = await look(aside);
+  const same = moved?.text === judged.text && moved.inode === judged.inode && moved.mtimeMs === judged.mtimeMs;
+  if (!same) await link(aside, path).catch(() => {});
+  await rm(aside, { force: true });
+  return same;
+}
+
+/**
+ * Renews by writing, not by utimes: the time then comes from the volume's clock, as that of its readers does.
+ * Says that the lock is lost when another file stands in its place, or when it could not be renewed until it was stale.
+ */
+function renew(
+  path: string,
+  { file, text }: Held,
+  options: LockOptions,
+  onLost: (error: StepError) => void,
+): { stop: () => Promise<void> } {
+  const { log, renewMs = 5000, staleMs = 30_000 } = options;
+  let renewedAt = Date.now();
+  let running: Promise<void> = Promise.resolve();
+  const renewOnce = async () => {
+    try {
+      const [own, there] = await Promise.all([file.stat(), look(path)]);
+      if (there?.inode !== own.ino) return onLost(lostError(path, 'another run took it over'));
+      await file.write(text, 0);
+      await file.sync();
+      renewedAt = Date.now();
+    } catch (error) {
+      log.warn({ path, error: messageOf(error) }, 'lock not renewed');
+      if (Date.now() - renewedAt > staleMs) onLost(lostError(path, messageOf(error)));
+    }
+  };
+  const timer = setInterval(() => {
+    running = running.then(renewOnce);
+  }, renewMs);
+  return {
+    async stop() {
+      clearInterval(timer);
+      await running;
+    },
+  };
+}
+
+async function release(path: string, { text }: Held): Promise<void> {
+  const there = await look(path).catch(() => undefined);
+  if (there?.text === text) await unlink(path).catch(() => {});
+}
+
+function lostError(path: string, why: string): StepError {
+  return new StepError('transient', `failed to keep the lock of ${dirname(path)}: ${why}`, { hint: 'run it again' });
+}
+
+let known: Omit<LockHolder, 'id'> | undefined;
+
+function ownHolder(): LockHolder {
+  known ??= {
+    host: hostname(),
+    bootId: orUndefined(() => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()),
+    pid: process.pid,
+    pidNamespace: orUndefined(() => readlinkSync('/proc/self/ns/pid')),
+    startTime: startTimeOf(process.pid),
+  };
+  return { ...known, id: randomUUID() };
+}
+
+/** Field 22 of /proc/<pid>/stat (proc(5)); the name in field 2 may hold spaces and brackets. Undefined when no such process lives. */
+function startTimeOf(pid: number): string | undefined {
+  const text = orUndefined(() => readFileSync(`/proc/${pid}/stat`, 'utf8')) ?? '';
+  const [state = 'X', ...rest] = text.slice(text.lastIndexOf(')') + 2).split(' ');
+  return /[ZX]/.test(state) ? undefined : rest[18];
+}
+
+function parse(text: string): LockHolder | undefined {
+  const value = orUndefined(() => JSON.parse(text) as Partial<LockHolder>);
+  return typeof value?.pid === 'number' && typeof value.host === 'string' ? (value as LockHolder) : undefined;
+}
+
+function nameOf({ text }: SeenLock): string {
+  const holder = parse(text);
+  return holder ? `process ${holder.pid} on ${holder.host}` : 'an unknown run';
+}
+
+function orUndefined<T>(read: () => T): T | undefined {
+  try {
+    return read();
+  } catch {
+    return undefined;
+  }
+}
