@@ -54,6 +54,10 @@ export class FolderStore implements Store {
     this.uri = pathToFileURL(this.#dir).href;
   }
 
+  detached(): Store {
+    return this;
+  }
+
   async probe(): Promise<{ conditionalWrites: boolean }> {
     return { conditionalWrites: true };
   }

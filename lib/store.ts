@@ -72,6 +72,8 @@ export interface Store {
   /** What the registry is told: endpoint and region, where there are any. */
   readonly location: { endpoint?: string | undefined; region?: string | undefined };
 
+  /** The same store for cleaning up: its calls are not ended by the run's signal, but by a time limit of their own. */
+  detached(): Store;
   /** Finds out what this store can do, once: whether it honours conditions. Warns where it does not. */
   probe(probeKey: string): Promise<{ conditionalWrites: boolean }>;
   /** The store's clock: staleness of claims is told by it, not by ours. */

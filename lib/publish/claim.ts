@@ -163,7 +163,10 @@ export class Claim {
   async drop(): Promise<void> {
     await this.#stop();
     if (this.#lost.signal.aborted) return;
-    await this.#options.store.delete([this.#options.key], { etag: this.#info.etag }).catch((error) => this.#complain(error));
+    await this.#options.store
+      .detached()
+      .delete([this.#options.key], { etag: this.#info.etag })
+      .catch((error) => this.#complain(error));
   }
 
   /** The work stops in good order but is not done: whoever comes next goes on at once. */
@@ -171,7 +174,7 @@ export class Claim {
     await this.#stop();
     if (this.#lost.signal.aborted) return;
     this.#record.released = true;
-    await this.#write().catch((error) => this.#complain(error));
+    await this.#write(this.#options.store.detached()).catch((error) => this.#complain(error));
   }
 
   async #stop(): Promise<void> {
@@ -193,8 +196,8 @@ export class Claim {
     await this.#writing;
   }
 
-  async #write(): Promise<void> {
-    const { store, key } = this.#options;
+  async #write(store = this.#options.store): Promise<void> {
+    const { key } = this.#options;
     this.#lost.signal.throwIfAborted();
     try {
       this.#info = await store.put(key, claimBytes(this.#record), { condition: { etag: this.#info.etag } });

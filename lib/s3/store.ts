@@ -61,6 +61,8 @@ const limits: StoreLimits = {
 };
 const copyPartBytes = 1024 ** 3;
 const copyConnections = 8;
+/** Within the 30 s that Kubernetes leaves between SIGTERM and SIGKILL. */
+const cleanUpMs = 20_000;
 const deleteConnections = 8;
 
 /** What a call to the SDK is given besides its command. */
@@ -88,6 +90,10 @@ export class S3Store implements Store, Prober {
     this.location = { endpoint: settings.endpoint, region: settings.region };
     // Until the probe has told: what every S3 checks.
     this.#mode = checksum === 'auto' ? (settings.aws ? 'crc32' : 'sha256') : checksum;
+  }
+
+  detached(): Store {
+    return new S3Store({ ...this.#options, checksum: this.#mode, retries: 3, signal: AbortSignal.timeout(cleanUpMs) });
   }
 
   async probe(probeKey: string): Promise<{ conditionalWrites: boolean }> {

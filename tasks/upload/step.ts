@@ -1,4 +1,11 @@
-import { StepError } from '../../lib/errors.ts';
+import { randomUUID } from 'node:crypto';
+import { readFile } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { sha256Of } from '../../lib/integrity.ts';
+import { withLock } from '../../lib/lock.ts';
+import { type Manifest, parseManifest } from '../../lib/manifest.ts';
+import { identityOf, namesOf, prefixOf, versionsPrefix } from '../../lib/naming.ts';
+import { openStore } from '../../lib/open-store.ts';
 import { schema } from '../../lib/params/declare.ts';
 import {
   manifestParams,
@@ -11,7 +18,14 @@ import {
   workspaceParams,
 } from '../../lib/params/groups.ts';
 import { publishResults } from '../../lib/params/results.ts';
+import { planPublish, publish } from '../../lib/publish/publish.ts';
+import { makeSender } from '../../lib/publish/send.ts';
 import { defineStep } from '../../lib/step.ts';
+import { Budget } from '../../lib/transfer/budget.ts';
+import { BufferPool, bufferBytes } from '../../lib/transfer/buffers.ts';
+import { findManifest, folderAt, type ModelFolder, manifestResult, readManifestFile, writeAtomically } from '../../lib/workspace.ts';
+import { openLocalFile } from './local-files.ts';
+import { showPlan } from './plan.ts';
 
 export const upload = defineStep({
   name: 'upload',
@@ -27,7 +41,75 @@ export const upload = defineStep({
     ...networkParams,
   }),
   results: publishResults,
-  async run(): Promise<never> {
-    throw new StepError('bug', 'failed to upload: not built');
+  async run(params, ctx) {
+    const { workspace, keyTemplate, controlPrefix } = params;
+    const path = await findManifest(workspace, params.manifest);
+    const manifest = parseManifest(await readManifestFile(path), path, params.manifestSha256);
+    const folder = folderAt(dirname(path));
+    const store = openStore(params, ctx);
+    const identity = identityOf(manifest);
+    const names = namesOf(identity, params);
+    const prefix = prefixOf(keyTemplate, identity, names, controlPrefix);
+    const uri = `${store.uri}/${prefix}/`;
+    const results = (published: Manifest, sha256: string, outcome: { uploadedBytes: number; copiedBytes: number; unchanged: boolean }) => ({
+      manifest: manifestResult(workspace, folder),
+      'manifest-sha256': sha256,
+      commit: published.source.commit,
+      'file-count': String(published.files.length),
+      'total-bytes': String(published.totalBytes),
+      'model-uri': uri,
+      'uploaded-bytes': String(outcome.uploadedBytes),
+      'copied-bytes': String(outcome.copiedBytes),
+      unchanged: String(outcome.unchanged),
+      'model-ARTIFACT_URI': uri,
+      'model-ARTIFACT_DIGEST': `sha256:${sha256}`,
+    });
+    const nothing = { uploadedBytes: 0, copiedBytes: 0, unchanged: true };
+    const own = sha256Of(await readManifestFile(path));
+    if (params.skipTasks.some((task) => task === 'upload' || task === params.taskName)) {
+      ctx.log.info({ uri }, 'upload is skipped: passing the manifest on');
+      return results(manifest, own, nothing);
+    }
+    const common = {
+      store,
+      log: ctx.log,
+      signal: ctx.signal,
+      manifest,
+      source: await readFile(folder.source).catch(() => undefined),
+      prefix,
+      controlPrefix,
+      versionsPrefix: versionsPrefix(keyTemplate, identity, names),
+      replace: params.replace,
+      rayHash: params.rayHash,
+      concurrency: params.concurrency,
+    };
+    if (ctx.dryRun) {
+      ctx.print(showPlan(uri, await planPublish(common), ctx.terminal));
+      return results(manifest, own, nothing);
+    }
+    return await withLock(folder.lock, ctx, async (signal) => {
+      const send = makeSender({
+        store,
+        open: (file) => openLocalFile(folder.files, file),
+        partSize: params.partSize,
+        connections: new Budget(params.concurrency),
+        buffers: new BufferPool(bufferBytes(params.maxMemory)),
+        progress: ctx.progress,
+      });
+      const { waitTimeout } = params;
+      const outcome = await publish({ ...common, signal, progress: ctx.progress, runId: await runIdOf(folder), waitTimeout, send });
+      await writeAtomically(join(workspace, 'model_s3_uri'), uri);
+      return results(outcome.manifest, sha256Of(outcome.bytes), outcome);
+    });
   },
 });
+
+/** One id for all tries from this folder: a retry takes its own claim over at once, which the folder's lock makes safe. */
+async function runIdOf(folder: ModelFolder): Promise<string> {
+  const path = join(folder.dir, 'run-id');
+  const known = await readFile(path, 'utf8').catch(() => '');
+  if (known !== '') return known;
+  const fresh = randomUUID();
+  await writeAtomically(path, fresh);
+  return fresh;
+}

@@ -1,0 +1,42 @@
+import { constants } from 'node:fs';
+import { open, realpath } from 'node:fs/promises';
+import { sep } from 'node:path';
+import { kindOf, messageOf, StepError } from '../../lib/errors.ts';
+import type { ManifestFile } from '../../lib/manifest.ts';
+import type { ByteSource } from '../../lib/publish/send.ts';
+import { safeJoin } from '../../lib/workspace.ts';
+
+/**
+ * Opens a model's file to be sent. A symlink that leads out of the folder is never followed (`refused`); a file that is missing
+ * (`not-found`) or has another size (`integrity`) is not sent.
+ */
+export async function openLocalFile(filesDir: string, { path, size }: ManifestFile): Promise<ByteSource> {
+  const target = safeJoin(filesDir, path);
+  const real = await realpath(target).catch((error: NodeJS.ErrnoException) => {
+    throw new StepError(error.code === 'ENOENT' ? 'not-found' : kindOf(error), `failed to read ${path}: ${messageOf(error)}`, {
+      hint: 'run download again, with the same --workspace',
+    });
+  });
+  if (!real.startsWith((await realpath(filesDir)) + sep)) {
+    throw new StepError('refused', `failed to read ${path}: it is a link that leads out of the model's folder`);
+  }
+  const file = await open(real, constants.O_RDONLY | constants.O_NOFOLLOW);
+  const info = await file.stat();
+  if (!info.isFile() || info.size !== size) {
+    await file.close();
+    throw new StepError('integrity', `failed to read ${path}: it has ${info.size} bytes, the manifest says ${size}`, {
+      hint: 'run download again with --verify, with the same --workspace',
+    });
+  }
+  return {
+    async read(offset, into) {
+      let done = 0;
+      while (done < into.length) {
+        const { bytesRead } = await file.read(into, done, into.length - done, offset + done);
+        if (bytesRead === 0) throw new StepError('integrity', `failed to read ${path}: it became shorter while it was read`);
+        done += bytesRead;
+      }
+    },
+    close: () => file.close(),
+  };
+}
