@@ -1,0 +1,68 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Step } from '../../lib/step.ts';
+
+export interface Ended {
+  exitCode: number | null;
+  stdout: string;
+  stderr: string;
+}
+
+/** A built program, run as a pod runs it: nothing of our environment but PATH. */
+export class Program {
+  readonly child: ChildProcess;
+  readonly ended: Promise<Ended>;
+
+  constructor(name: string, argv: readonly string[], env: Record<string, string> = {}) {
+    const file = join(import.meta.dirname, '../../dist', `${name}.cjs`);
+    if (!existsSync(file)) throw new Error(`${file} is missing: npm run build makes it`);
+    this.child = spawn(process.execPath, [file, ...argv], {
+      env: { PATH: process.env.PATH ?? '', ...env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    });
+    let stdout = '';
+    let stderr = '';
+    this.child.stdout?.on('data', (chunk) => {
+      stdout += chunk;
+    });
+    this.child.stderr?.on('data', (chunk) => {
+      stderr += chunk;
+    });
+    this.ended = new Promise((resolve) => this.child.on('close', (exitCode) => resolve({ exitCode, stdout, stderr })));
+  }
+
+  async kill(signal: 'SIGKILL' | 'SIGTERM'): Promise<Ended> {
+    this.child.kill(signal);
+    return await this.ended;
+  }
+}
+
+/** Runs a step in this process, as its program would. */
+export async function runInProcess(
+  step: Step,
+  argv: readonly string[],
+  env: Record<string, string> = {},
+): Promise<Ended & { results: Record<string, string> }> {
+  let stdout = '';
+  let stderr = '';
+  const outcome = await step.execute({
+    argv,
+    env,
+    stdout: (text) => {
+      stdout += text;
+    },
+    stderr: (line) => {
+      stderr += `${line}\n`;
+    },
+    terminal: false,
+    signal: new AbortController().signal,
+    command: step.name,
+  });
+  return { exitCode: outcome.exitCode, stdout, stderr, results: outcome.results ?? {} };
+}
+
+/** Lets everything else go on until the condition holds; the test's own time limit ends it. */
+export async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await new Promise((resolve) => setTimeout(resolve, 1));
+}
