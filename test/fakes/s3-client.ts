@@ -1,6 +1,8 @@
 import { S3Client, type S3ClientConfig, type S3ServiceException } from '@aws-sdk/client-s3';
 import type { FakeS3 } from './s3.ts';
 
+const quiet = { debug() {}, info() {}, warn() {}, error() {} };
+
 /** An AWS SDK client of that server, path style and without retries unless told otherwise. */
 export function clientOf(server: FakeS3, config: S3ClientConfig = {}): S3Client {
   return new S3Client({
@@ -9,6 +11,7 @@ export function clientOf(server: FakeS3, config: S3ClientConfig = {}): S3Client 
     credentials: server.credentials,
     forcePathStyle: true,
     maxAttempts: 1,
+    logger: quiet,
     ...config,
   });
 }
