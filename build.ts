@@ -1,12 +1,15 @@
 import { readFileSync } from 'node:fs';
 import { chmod, rm } from 'node:fs/promises';
 import { build } from 'esbuild';
-import { steps } from './tasks/index.ts';
+import { commands } from './tasks/index.ts';
 
 const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string };
 
 /** One file per program, with all it needs inside: the image holds these and Node. */
-const programs = [{ name: 'modelferry', entry: 'tasks/main.ts' }, ...steps.map(({ name }) => ({ name, entry: `tasks/${name}/main.ts` }))];
+const programs = [
+  { name: 'modelferry', entry: 'tasks/main.ts' },
+  ...commands.map(({ name }) => ({ name, entry: `tasks/${name}/main.ts` })),
+];
 
 await rm('dist', { recursive: true, force: true });
 await Promise.all(

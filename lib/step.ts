@@ -49,6 +49,14 @@ export interface Step {
   execute(invocation: Invocation): Promise<Outcome>;
 }
 
+/** A step with its types, for the all-in-one and tests. */
+export interface DefinedStep<Map extends ParamMap, Required extends string, Declared extends ResultDeclarations> extends Step {
+  /** The parameters that it declared itself. */
+  readonly own: ParamSchema<Map, Required>;
+  readonly results: Declared;
+  run: StepDeclaration<Map, Required, Declared>['run'];
+}
+
 /** All that a process gives a step: tests and the all-in-one give their own. */
 export interface Invocation {
   argv: readonly string[];
@@ -71,7 +79,7 @@ export interface Outcome {
 /** Declares a step once: flags, environment, help, docs, wiring and the type of `run`'s parameters come from it. */
 export function defineStep<const Map extends ParamMap, const Required extends string, const Declared extends ResultDeclarations>(
   declaration: StepDeclaration<Map, Required, Declared>,
-): Step & { run: StepDeclaration<Map, Required, Declared>['run'] } {
+): DefinedStep<Map, Required, Declared> {
   const { name, aliases = [], summary, results, product = 'results', run } = declaration;
   const params = schema({ ...declaration.params.properties, ...commonParams }, declaration.params.required);
   const execute = async (invocation: Invocation): Promise<Outcome> => {
@@ -123,7 +131,7 @@ export function defineStep<const Map extends ParamMap, const Required extends st
       closeNetwork();
     }
   };
-  return { name, aliases, summary, params, results, product, run, execute };
+  return { name, aliases, summary, params, own: declaration.params, results, product, run, execute };
 }
 
 /** Runs a step as this process: the only place that reads argv and env and sets the exit code. */

@@ -1,4 +1,4 @@
 import { runCommand } from '../lib/step.ts';
-import { steps } from './index.ts';
+import { commands } from './index.ts';
 
-void runCommand(steps);
+void runCommand(commands);

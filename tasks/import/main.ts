@@ -1,0 +1,4 @@
+import { runStep } from '../../lib/step.ts';
+import { importModel } from './step.ts';
+
+void runStep(importModel);

@@ -1,0 +1,86 @@
+import { messageOf } from '../../lib/errors.ts';
+import { schema } from '../../lib/params/declare.ts';
+import { publishResults } from '../../lib/params/results.ts';
+import type { Results } from '../../lib/results.ts';
+import { defineStep, type StepContext } from '../../lib/step.ts';
+import { compress } from '../compress/step.ts';
+import { download } from '../download/step.ts';
+import { register } from '../register-in-model-registry/step.ts';
+import { upload } from '../upload/step.ts';
+
+const { modelUri, modelArtifactId, phase, ...registerProperties } = register.own.properties;
+const { manifest, manifestSha256, taskName, ...uploadProperties } = upload.own.properties;
+
+const defaultStoreDir = './modelferry-store';
+
+const results = { ...publishResults, ...register.results };
+
+export const importModel = defineStep({
+  name: 'import',
+  summary: 'Downloads, publishes and registers a model in one go, for laptops and Jobs.',
+  params: schema(
+    {
+      ...download.own.properties,
+      method: compress.own.properties.method,
+      ...uploadProperties,
+      ...registerProperties,
+      storeDir: {
+        ...uploadProperties.storeDir,
+        description: `Folder to use as the store instead of S3 (default without --s3-bucket: ${defaultStoreDir}).`,
+      },
+    },
+    ['modelId'],
+  ),
+  results,
+  async run(given, ctx) {
+    const startedAt = Date.now();
+    const storeDir = given.storeDir ?? (given.s3Bucket === undefined ? defaultStoreDir : undefined);
+    const params = { ...given, ...(storeDir === undefined ? {} : { storeDir }) };
+    // Conflicts show before a byte moves, and every step works on the commit that the reservation found.
+    const reserved = await register.run({ ...params, phase: 'reserve' }, ctx);
+    const pinned = { ...params, revision: reserved.commit || params.revision };
+    try {
+      const downloaded = await download.run(pinned, ctx);
+      if (ctx.dryRun) return nothing(downloaded.commit);
+      const compressed = await compress.run({ ...pinned, ...manifestOf(downloaded) }, ctx);
+      const uploaded = await upload.run({ ...pinned, ...manifestOf(compressed) }, ctx);
+      const registered = await register.run(
+        {
+          ...pinned,
+          ...manifestOf(uploaded),
+          phase: 'complete',
+          modelUri: uploaded['model-uri'],
+          modelArtifactId: reserved['model-artifact-id'],
+        },
+        ctx,
+      );
+      ctx.log.info(
+        { uri: uploaded['model-uri'], bytes: Number(uploaded['total-bytes']), seconds: (Date.now() - startedAt) / 1000 },
+        'imported',
+      );
+      return { ...registered, ...uploaded };
+    } catch (error) {
+      await abandon({ ...pinned, modelArtifactId: reserved['model-artifact-id'] }, ctx);
+      throw error;
+    }
+  },
+});
+
+function manifestOf(results: { manifest: string; 'manifest-sha256': string }): { manifest: string; manifestSha256: string } {
+  return { manifest: results.manifest, manifestSha256: results['manifest-sha256'] };
+}
+
+/** What a dry run has to give: nothing was made. */
+function nothing(commit: string) {
+  const names = Object.keys(results);
+  return { ...(Object.fromEntries(names.map((name) => [name, ''])) as Results<typeof results>), commit };
+}
+
+/** The reservation must not look as if somebody were still working on it; the failure that led here is what counts. */
+async function abandon(params: Omit<Parameters<typeof register.run>[0], 'phase'>, ctx: StepContext): Promise<void> {
+  if (params.modelRegistryUrl === undefined || ctx.dryRun) return;
+  const signal = AbortSignal.timeout(15_000);
+  await register.run({ ...params, phase: 'abandon' }, { ...ctx, signal }).catch((error) => {
+    ctx.log.warn({ error: messageOf(error) }, 'reservation not abandoned');
+  });
+}
