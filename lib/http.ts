@@ -31,9 +31,14 @@ export async function send(url: string, { method = 'GET', headers = {}, body, si
   return await new Promise<HttpAnswer>((resolve, reject) => {
     const length = body === undefined ? {} : { 'content-length': String(Buffer.byteLength(body)) };
     const request = start(target, { method, headers: { ...length, ...headers }, agent: secure ? agents().https : agents().http, signal });
-    request.setTimeout(stallTimeout, () => request.destroy(stalled(target, stallTimeout)));
+    let answered: IncomingMessage | undefined;
+    // Once there is a body, it is what the reader hears the cause from.
+    request.setTimeout(stallTimeout, () => (answered ?? request).destroy(stalled(target, stallTimeout)));
     request.on('error', (error) => reject(networkError(target, error, signal)));
-    request.on('response', (answer) => resolve({ status: answer.statusCode ?? 0, headers: answer.headers, url, body: answer }));
+    request.on('response', (answer) => {
+      answered = answer;
+      resolve({ status: answer.statusCode ?? 0, headers: answer.headers, url, body: answer });
+    });
     request.end(body);
   });
 }
@@ -54,22 +59,59 @@ export async function readBody(answer: HttpAnswer, limit = 64 * 1024 ** 2): Prom
   return Buffer.concat(chunks, size);
 }
 
+/**
+ * Copies a body into a buffer, telling each piece's bytes: what has come before a failure stays. Throws `transient` when the body is cut
+ * or silent, `integrity` when it is longer than the buffer. One that ends early is the caller's to notice.
+ */
+export async function readInto(
+  { body, url }: HttpAnswer,
+  into: Buffer,
+  onBytes: (bytes: number) => void,
+  signal: AbortSignal,
+): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    let filled = 0;
+    let over = false;
+    const fail = (error: unknown) => {
+      over = true;
+      reject(networkError(new URL(url), error, signal));
+    };
+    // A handler rather than an iterator: a promise for each piece costs more than copying it.
+    body.on('data', (piece: Buffer) => {
+      if (over) return;
+      if (filled + piece.length > into.length) {
+        fail(new StepError('integrity', `failed to read ${shownUrl(url)}: over ${into.length} bytes came`));
+        body.destroy();
+        return;
+      }
+      piece.copy(into, filled);
+      filled += piece.length;
+      onBytes(piece.length);
+    });
+    body.on('end', resolve);
+    body.on('error', fail);
+    body.on('close', () => fail(new StepError('transient', `failed to read ${shownUrl(url)}: the connection was closed`)));
+  });
+}
+
 /** A fetch over `send`, for libraries that take one; bodies are small. Redirects are the library's to follow. */
 export function fetchOver(stallTimeout: number, signal?: AbortSignal): typeof fetch {
   return async (input, init) => {
     const request = new Request(input, init);
     const body = request.body === null ? undefined : new Uint8Array(await request.arrayBuffer());
     const headers = Object.fromEntries(request.headers);
-    const answer = await send(request.url, { method: request.method, headers, body, signal, stallTimeout });
-    const bytes = await readBody(answer);
-    const pairs = Object.entries(answer.headers).flatMap(([name, value]) =>
-      [value ?? []].flat().map((one): [string, string] => [name, one]),
-    );
-    const empty = request.method === 'HEAD' || [101, 204, 205, 304].includes(answer.status);
-    const response = new Response(empty ? null : new Uint8Array(bytes), { status: answer.status, headers: pairs });
-    Object.defineProperty(response, 'url', { value: request.url });
-    return response;
+    return await toResponse(await send(request.url, { method: request.method, headers, body, signal, stallTimeout }), request.method);
   };
+}
+
+/** An answer as fetch gives it, its body read whole. Throws as readBody does. */
+export async function toResponse(answer: HttpAnswer, method = 'GET'): Promise<Response> {
+  const bytes = await readBody(answer);
+  const pairs = Object.entries(answer.headers).flatMap(([name, value]) => [value ?? []].flat().map((one): [string, string] => [name, one]));
+  const empty = method === 'HEAD' || [101, 204, 205, 304].includes(answer.status);
+  const response = new Response(empty ? null : new Uint8Array(bytes), { status: answer.status, headers: pairs });
+  Object.defineProperty(response, 'url', { value: answer.url });
+  return response;
 }
 
 /** An address without its query and userinfo: signatures and tokens are there. */

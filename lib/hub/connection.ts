@@ -1,0 +1,89 @@
+import { StepError } from '../errors.ts';
+import { type HttpAnswer, send, shownUrl } from '../http.ts';
+import type { Log } from '../log.ts';
+import { version } from '../version.ts';
+import { type Asked, hubError } from './errors.ts';
+
+export interface HubOptions {
+  hubUrl: string;
+  hubToken?: string | undefined;
+  retries: number;
+  stallTimeout: number;
+}
+
+/** How a run talks to the Hub. */
+export interface Hub {
+  /** Without a slash at its end; a mirror may have a path. */
+  url: string;
+  /** Where the token may go: nowhere else. */
+  origin: string;
+  token: string | undefined;
+  retries: number;
+  /** ms. */
+  stallTimeout: number;
+  log: Log;
+  signal: AbortSignal;
+}
+
+const maxRedirects = 5;
+
+/** The Hub of a run's parameters. Throws `usage` when its address is none. */
+export function hubOf({ hubUrl, hubToken, retries, stallTimeout }: HubOptions, { log, signal }: { log: Log; signal: AbortSignal }): Hub {
+  const url = hubUrl.replace(/\/+$/, '');
+  if (!URL.canParse(url)) throw new StepError('usage', `failed to use --hub-url ${url}: it is no address`);
+  return { url, origin: new URL(url).origin, token: hubToken, retries, stallTimeout, log, signal };
+}
+
+export interface Followed {
+  answer: HttpAnswer;
+  /** The Hub's own tag of the file (sha256 or git sha1), which only its redirect carries. */
+  linkedEtag: string | undefined;
+}
+
+/**
+ * A GET that follows redirects by hand, at most 5, so that the token goes to the Hub's origin alone: its CDN is another one.
+ * Throws as `send` does, and `usage` for redirects that lead nowhere; the status is the caller's to judge.
+ */
+export async function follow(hub: Hub, url: string, headers: Record<string, string>, signal: AbortSignal): Promise<Followed> {
+  let target = url;
+  let linkedEtag: string | undefined;
+  for (let hops = 0; ; hops += 1) {
+    const answer = await send(target, { headers: { ...commonHeaders(hub, target), ...headers }, signal, stallTimeout: hub.stallTimeout });
+    linkedEtag ??= bareTag(answer.headers['x-linked-etag']);
+    const { location } = answer.headers;
+    if (![301, 302, 303, 307, 308].includes(answer.status) || location === undefined) return { answer, linkedEtag };
+    discard(answer);
+    if (hops === maxRedirects || !URL.canParse(location, target)) {
+      const why = hops === maxRedirects ? `over ${maxRedirects} redirects` : 'a redirect to no address';
+      throw new StepError('usage', `failed to reach ${shownUrl(url)}: ${why}`, { hint: 'check --hub-url and proxies' });
+    }
+    target = new URL(location, target).href;
+  }
+}
+
+/** No compression: a range of a compressed file is of no use, and weights do not shrink. */
+export function commonHeaders(hub: Hub, target: string): Record<string, string> {
+  const headers = { 'user-agent': `modelferry/${version}`, 'accept-encoding': 'identity' };
+  if (hub.token === undefined || new URL(target).origin !== hub.origin) return headers;
+  return { ...headers, authorization: `Bearer ${hub.token}` };
+}
+
+/** Throws the error behind an answer that is none of 2xx, and lets its body go. */
+export function insist(hub: Hub, doing: string, repo: string, answer: HttpAnswer): void {
+  if (answer.status >= 200 && answer.status < 300) return;
+  discard(answer);
+  const asked: Asked = { doing, repo, hubUrl: hub.url, hasToken: hub.token !== undefined };
+  throw hubError(asked, answer.status, answer.headers);
+}
+
+/** Lets a body go: a short one is read to its end, so that its connection can be used again. */
+export function discard({ headers, body }: HttpAnswer): void {
+  body.on('error', () => {});
+  if (Number(headers['content-length'] ?? Number.POSITIVE_INFINITY) <= 64 * 1024) body.resume();
+  else body.destroy();
+}
+
+/** An ETag without quotes and weakness. */
+export function bareTag(header: string | string[] | undefined): string | undefined {
+  return header === undefined ? undefined : [header].flat().join().replace(/^W\//, '').replaceAll('"', '');
+}

@@ -1,0 +1,220 @@
+import { kindOf, StepError } from '../errors.ts';
+import { type HttpAnswer, networkError, readInto, send } from '../http.ts';
+import type { Expected } from '../integrity.ts';
+import { retry } from '../transfer/retry.ts';
+import { bareTag, commonHeaders, discard, follow, type Hub, insist } from './connection.ts';
+import { isPassing } from './errors.ts';
+import { RisingTurns, WholeBody } from './whole-body.ts';
+
+type Telling = (bytes: number) => void;
+
+/**
+ * The bytes of one file on the Hub, at a commit, by ranges. Reads may run side by side. The signed address on the CDN is asked for once
+ * and renewed when it no longer works; a cut read goes on from where it was cut. Wrong bytes are never handed on: what a server says of a
+ * range is compared with what was asked, and a file that changes between ranges is `integrity`.
+ */
+export class RemoteFile {
+  readonly #hub: Hub;
+  readonly #repo: string;
+  readonly #file: Expected;
+  readonly #url: string;
+  /** Where the bytes are, once somebody has been led there; undefined inside when that failed. */
+  #link: Promise<string | undefined> | undefined;
+  /** ETags by where they were seen: the Hub's, and one for each address of the CDN. */
+  readonly #tags = new Map<string, string>();
+  /** Set once a server has answered a range by the whole file: from then on reads take turns on one such body. */
+  #turns: RisingTurns | undefined;
+  #body: WholeBody | undefined;
+
+  constructor(hub: Hub, repo: string, commit: string, file: Expected) {
+    this.#hub = hub;
+    this.#repo = repo;
+    this.#file = file;
+    this.#url = `${hub.url}/${repo}/resolve/${commit}/${file.path.split('/').map(encodeURIComponent).join('/')}`;
+  }
+
+  /**
+   * Fills `into` with the bytes from `offset`, telling each piece as it comes. Retries what may pass.
+   * Throws `transient` after that, `denied`, `not-found`, `integrity`.
+   */
+  async read(offset: number, into: Buffer, onBytes: Telling, signal: AbortSignal): Promise<void> {
+    let filled = 0;
+    const count = (bytes: number) => {
+      filled += bytes;
+      onBytes(bytes);
+    };
+    await this.#retry(signal, async () => {
+      if (filled === into.length || this.#turns) return;
+      const answer = await this.#ask(this.#rangeOf(offset + filled, into.length - filled), signal);
+      if (answer === undefined) return;
+      await readInto(answer, into.subarray(filled), count, signal);
+      if (filled < into.length) throw new StepError('transient', `failed to ${this.#doing}: cut after ${filled} of ${into.length} bytes`);
+    });
+    if (filled < into.length) await this.#readInTurn(offset + filled, into.subarray(filled), count, signal);
+  }
+
+  get #doing(): string {
+    return `get ${this.#file.path} of ${this.#repo}`;
+  }
+
+  async #retry(signal: AbortSignal, work: () => Promise<void>): Promise<void> {
+    const { retries, log } = this.#hub;
+    await retry({ retries, signal, log, what: this.#doing }, work);
+  }
+
+  /** Undefined for all of the file: then a server need not know ranges. */
+  #rangeOf(offset: number, length: number): string | undefined {
+    return offset === 0 && length === this.#file.size ? undefined : `bytes=${offset}-${offset + length - 1}`;
+  }
+
+  /**
+   * Asks where the bytes are, if that is known: the first read asks the Hub, and those beside it wait for where it is led.
+   * Undefined when the server knows no ranges.
+   */
+  async #ask(range: string | undefined, signal: AbortSignal): Promise<HttpAnswer | undefined> {
+    for (let renewals = 0; ; ) {
+      const known = this.#link;
+      // Whoever was given two links that had ended by then asks for one of its own.
+      if (known === undefined || renewals > 1) return await this.#askHub(range, signal);
+      const url = await known;
+      if (range !== undefined && this.#turns) return undefined;
+      if (url === undefined) {
+        this.#forget(known);
+        continue;
+      }
+      const answer = await this.#askLink(known, url, range, signal);
+      if (answer !== 'ended') return answer;
+      renewals += 1;
+    }
+  }
+
+  async #askHub(range: string | undefined, signal: AbortSignal): Promise<HttpAnswer | undefined> {
+    const { promise, resolve } = Promise.withResolvers<string | undefined>();
+    this.#link = promise;
+    let led: string | undefined;
+    try {
+      const { answer, linkedEtag } = await follow(this.#hub, this.#url, range === undefined ? {} : { range }, signal);
+      this.#insistCdn(answer);
+      insist(this.#hub, this.#doing, this.#repo, answer);
+      const checked = this.#check(answer, range, linkedEtag);
+      led = answer.url;
+      return checked;
+    } finally {
+      if (led === undefined) this.#forget(promise);
+      resolve(led);
+    }
+  }
+
+  async #askLink(
+    link: Promise<string | undefined>,
+    url: string,
+    range: string | undefined,
+    signal: AbortSignal,
+  ): Promise<HttpAnswer | undefined | 'ended'> {
+    const headers = { ...commonHeaders(this.#hub, url), ...(range === undefined ? {} : { range }) };
+    let answer: HttpAnswer;
+    try {
+      answer = await send(url, { headers, signal, stallTimeout: this.#hub.stallTimeout });
+    } catch (error) {
+      if (kindOf(error) === 'transient') this.#forget(link);
+      throw error;
+    }
+    if (isPassing(answer.status)) this.#forget(link);
+    // What a CDN says of a link that has ended; the Hub tells whether the file itself is gone.
+    if (url !== this.#url && [400, 401, 403, 404, 410].includes(answer.status)) {
+      this.#forget(link);
+      discard(answer);
+      return 'ended';
+    }
+    insist(this.#hub, this.#doing, this.#repo, answer);
+    return this.#check(answer, range);
+  }
+
+  #forget(link: Promise<string | undefined>): void {
+    if (this.#link === link) this.#link = undefined;
+  }
+
+  /** A fresh link that is refused: not a matter of the Hub's accounts. */
+  #insistCdn(answer: HttpAnswer): void {
+    const { origin } = new URL(answer.url);
+    if (origin === this.#hub.origin || ![400, 401, 403, 404, 407, 410].includes(answer.status)) return;
+    discard(answer);
+    throw new StepError('denied', `failed to ${this.#doing}: ${origin}, where the Hub led to, answers ${answer.status}`, {
+      hint: 'a proxy or firewall may be in the way: see HTTPS_PROXY',
+    });
+  }
+
+  /** Compares what a 2xx answer says of its body with what was asked for. Undefined when the whole came for a range, which is then kept. */
+  #check(answer: HttpAnswer, range: string | undefined, linkedEtag?: string): HttpAnswer | undefined {
+    const { headers, status, url } = answer;
+    const { origin, pathname } = new URL(url);
+    const fault =
+      this.#tagFault('the Hub', linkedEtag) ?? this.#tagFault(origin + pathname, bareTag(headers.etag)) ?? this.#fault(answer, range);
+    if (fault !== undefined) {
+      discard(answer);
+      throw new StepError('integrity', `failed to ${this.#doing}: ${fault}`, {
+        hint: 'run it again; if it stays so, try another --hub-url',
+      });
+    }
+    if (range === undefined || status === 206) return answer;
+    if (this.#turns) discard(answer);
+    else {
+      this.#hub.log.warn({ file: this.#file.path }, 'the server knows no ranges: the file comes in one stream');
+      this.#turns = new RisingTurns();
+      this.#body = new WholeBody(answer);
+    }
+    return undefined;
+  }
+
+  #fault({ headers, status }: HttpAnswer, range: string | undefined): string | undefined {
+    const { size } = this.#file;
+    const encoding = headers['content-encoding'] ?? 'identity';
+    if (encoding !== 'identity') return `it comes compressed (${encoding}), which was not asked for`;
+    if (status === 200) {
+      const length = Number(headers['content-length'] ?? 0);
+      return length > size ? `it has ${length} bytes, the listing says ${size}` : undefined;
+    }
+    if (status !== 206 || range === undefined) return `the answer is ${status}`;
+    const [, first, last, total] = /^bytes (\d+)-(\d+)\/(\d+|\*)$/.exec(headers['content-range'] ?? '') ?? [];
+    const [, from, to] = /^bytes=(\d+)-(\d+)$/.exec(range) ?? [];
+    if (first !== from || Number(last) > Number(to)) return `${range} was asked for, the answer has ${headers['content-range']}`;
+    return total === '*' || Number(total) === size ? undefined : `it has ${total} bytes, the listing says ${size}`;
+  }
+
+  #tagFault(where: string, tag: string | undefined): string | undefined {
+    const before = this.#tags.get(where);
+    if (tag === undefined || before === tag) return undefined;
+    if (before !== undefined) return `it changed on the way: its ETag was ${before}, now it is ${tag}`;
+    this.#tags.set(where, tag);
+    return undefined;
+  }
+
+  /** Reads on one body of the whole, which is opened again when it is broken or beyond the offset. */
+  async #readInTurn(offset: number, into: Buffer, onBytes: Telling, signal: AbortSignal): Promise<void> {
+    const done = await this.#turns?.take(offset);
+    let filled = 0;
+    try {
+      await this.#retry(signal, async () => {
+        if (this.#body === undefined || this.#body.position > offset + filled) {
+          this.#body?.close();
+          this.#body = undefined;
+          const answer = await this.#ask(undefined, signal);
+          this.#body = answer && new WholeBody(answer);
+        }
+        try {
+          await this.#body?.read(offset + filled, into.subarray(filled), (bytes) => {
+            filled += bytes;
+            onBytes(bytes);
+          });
+        } catch (error) {
+          this.#body?.close();
+          this.#body = undefined;
+          throw networkError(new URL(this.#url), error, signal);
+        }
+      });
+      if (offset + filled === this.#file.size) this.#body?.close();
+    } finally {
+      done?.();
+    }
+  }
+}
