@@ -45,6 +45,12 @@ export function kindOf(error: unknown): ErrorKind {
   return systemKind ?? 'bug';
 }
 
+/** A system's error (`ENOSPC: ...`) in our words: `failed to <doing>: <cause>`. Anything else passes as it is. */
+export function explain(doing: string, error: unknown, hint?: string): unknown {
+  if (error instanceof StepError || kindOf(error) === 'bug') return error;
+  return new StepError(kindOf(error), `failed to ${doing}: ${messageOf(error)}`, { hint, cause: error });
+}
+
 /** True when the same call may succeed later. */
 export function isTransient(error: unknown): boolean {
   return kindOf(error) === 'transient';

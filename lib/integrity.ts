@@ -1,5 +1,6 @@
 import { createHash, type Hash } from 'node:crypto';
-import { createReadStream } from 'node:fs';
+import { constants } from 'node:fs';
+import { open } from 'node:fs/promises';
 import { StepError } from './errors.ts';
 
 /** What a file's bytes must be. The Hub gives sha256 for LFS and Xet files, and the git blob's sha1 for small ones. */
@@ -52,7 +53,12 @@ export function sha256Of(bytes: Uint8Array | string): string {
   return createHash('sha256').update(bytes).digest('hex');
 }
 
-/** Feeds the first `length` bytes of a file (all of it by default) to a verifier. Throws the system's error. */
+const pieceBytes = 1024 ** 2;
+
+/**
+ * Feeds the first `length` bytes of a file (all of it by default) to a verifier: the next piece is read while one is hashed.
+ * Symlinks are not followed. Throws the system's error, or the signal's reason.
+ */
 export async function feedFile(
   path: string,
   verifier: { update(bytes: Uint8Array): void },
@@ -60,6 +66,26 @@ export async function feedFile(
   length = Number.POSITIVE_INFINITY,
 ): Promise<void> {
   if (length <= 0) return;
-  const stream = createReadStream(path, { highWaterMark: 1024 ** 2, end: length - 1, signal });
-  for await (const chunk of stream as AsyncIterable<Buffer>) verifier.update(chunk);
+  await using file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+  const buffers = [Buffer.allocUnsafeSlow(pieceBytes), Buffer.allocUnsafeSlow(pieceBytes)] as const;
+  const read = async (index: number, position: number) => {
+    const { bytesRead } = await file.read(buffers[index % 2] as Buffer, 0, Math.min(pieceBytes, length - position), position);
+    return bytesRead;
+  };
+  let position = 0;
+  let coming = read(0, 0);
+  for (let index = 0; ; index += 1) {
+    const bytes = await coming;
+    if (bytes === 0) return;
+    position += bytes;
+    coming = position < length ? read(index + 1, position) : Promise.resolve(0);
+    try {
+      signal.throwIfAborted();
+      verifier.update((buffers[index % 2] as Buffer).subarray(0, bytes));
+    } catch (error) {
+      // The file is closed only when nothing reads it any more.
+      await coming.catch(() => {});
+      throw error;
+    }
+  }
 }

@@ -1,4 +1,4 @@
-import { mkdir, open, readdir, readFile, rename, rm, stat, statfs } from 'node:fs/promises';
+import { lstat, mkdir, open, readdir, readFile, rename, rm, statfs } from 'node:fs/promises';
 import { dirname, isAbsolute, join, relative, resolve, sep } from 'node:path';
 import { messageOf, StepError } from './errors.ts';
 import { sha256Of } from './integrity.ts';
@@ -27,7 +27,7 @@ export function modelFolder(workspace: string, repo: string, commit: string, sel
   const { allowPatterns, ignorePatterns, profile } = selection;
   const everything = allowPatterns.length === 0 && ignorePatterns.length === 0 && profile === 'all';
   const part = everything ? '' : `-s${sha256Of(JSON.stringify([allowPatterns, ignorePatterns, profile])).slice(0, 8)}`;
-  return folderAt(join(workspace, repo.replaceAll('/', '--'), `${commit}${part}${suffix}`));
+  return folderAt(join(workspace, repoFolder(repo), `${commit}${part}${suffix}`));
 }
 
 /** The parts of a model's folder. */
@@ -88,11 +88,11 @@ export function manifestResult(workspace: string, folder: ModelFolder): string {
 }
 
 /**
- * The manifest's path that a step works on: the one named (relative to the workspace, or absolute inside it), else the newest.
- * Throws `not-found` when there is none, `usage` when it lies outside the workspace.
+ * The manifest's path that a step works on: the one named (relative to the workspace, or absolute inside it), else the newest
+ * (of that model, when one is given). Throws `not-found` when there is none, `usage` when it lies outside the workspace.
  */
-export async function findManifest(workspace: string, named: string | undefined): Promise<string> {
-  if (named === undefined) return await newestManifest(workspace);
+export async function findManifest(workspace: string, named: string | undefined, repo?: string): Promise<string> {
+  if (named === undefined) return await newestManifest(workspace, repo);
   const path = isAbsolute(named) ? named : join(workspace, named);
   if (!resolve(path).startsWith(resolve(workspace) + sep)) {
     throw new StepError('usage', `failed to read manifest ${named}: it is outside the workspace ${workspace}`);
@@ -112,19 +112,29 @@ export async function readManifestFile(path: string): Promise<Buffer> {
   }
 }
 
-async function newestManifest(workspace: string): Promise<string> {
-  const entries = await readdir(workspace, { withFileTypes: true }).catch(() => []);
+async function newestManifest(workspace: string, model: string | undefined): Promise<string> {
+  const folders = model === undefined ? await foldersIn(workspace) : [repoFolder(model)];
   const found: { path: string; at: number }[] = [];
-  for (const repo of entries.filter((entry) => entry.isDirectory())) {
-    for (const model of await readdir(join(workspace, repo.name), { withFileTypes: true })) {
-      const path = join(workspace, repo.name, model.name, 'manifest.json');
-      const info = model.isDirectory() ? await stat(path).catch(() => undefined) : undefined;
-      if (info) found.push({ path, at: info.mtimeMs });
+  for (const repo of folders) {
+    for (const version of await foldersIn(join(workspace, repo))) {
+      const path = join(workspace, repo, version, 'manifest.json');
+      const info = await lstat(path).catch(() => undefined);
+      if (info?.isFile()) found.push({ path, at: info.mtimeMs });
     }
   }
   const newest = found.sort((a, b) => b.at - a.at)[0];
   if (newest) return newest.path;
-  throw new StepError('not-found', `failed to find a manifest in ${workspace}: there is none`, {
+  throw new StepError('not-found', `failed to find a manifest${model === undefined ? '' : ` of ${model}`} in ${workspace}: there is none`, {
     hint: 'run download first, with the same --workspace',
   });
+}
+
+/** Volumes hold folders that are not ours and not for us to read, such as lost+found. */
+async function foldersIn(dir: string): Promise<string[]> {
+  const entries = await readdir(dir, { withFileTypes: true }).catch(() => []);
+  return entries.filter((entry) => entry.isDirectory()).map((entry) => entry.name);
+}
+
+function repoFolder(repo: string): string {
+  return repo.replaceAll('/', '--');
 }

@@ -10,6 +10,8 @@ export interface ModelInfo {
   gated: 'auto' | 'manual' | false;
   private: boolean;
   license: string | undefined;
+  licenseLink: string | undefined;
+  languages: string[];
   tags: string[];
   pipelineTag: string | undefined;
   library: string | undefined;
@@ -43,6 +45,8 @@ export async function resolveRevision(hub: Hub, repo: string, revision: string):
     gated: said.gated === 'auto' || said.gated === 'manual' ? said.gated : false,
     private: said.private === true,
     license: strings(cardData.license)[0] ?? tags.find((tag) => tag.startsWith('license:'))?.slice('license:'.length),
+    licenseLink: strings(cardData.license_link)[0],
+    languages: strings(cardData.language),
     tags,
     pipelineTag: strings(said.pipeline_tag)[0],
     library: strings(said.library_name)[0],

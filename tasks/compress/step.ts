@@ -1,7 +1,7 @@
-import { StepError } from '../../lib/errors.ts';
 import { schema } from '../../lib/params/declare.ts';
 import { manifestParams, workspaceParams } from '../../lib/params/groups.ts';
 import { manifestResults } from '../../lib/params/results.ts';
+import { isSkipped, passOn } from '../../lib/pass-on.ts';
 import { defineStep } from '../../lib/step.ts';
 
 export const compress = defineStep({
@@ -20,7 +20,12 @@ export const compress = defineStep({
     },
   }),
   results: manifestResults,
-  async run(): Promise<never> {
-    throw new StepError('bug', 'failed to compress: not built');
+  async run(params, ctx) {
+    const results = await passOn(params);
+    ctx.log.info(
+      { manifest: results.manifest, skipped: isSkipped('compress', params), method: params.method },
+      'the model is passed on as it is',
+    );
+    return results;
   },
 });

@@ -1,8 +1,22 @@
-import { StepError } from '../../lib/errors.ts';
+import { rm, utimes } from 'node:fs/promises';
+import { explain } from '../../lib/errors.ts';
+import { hubOf } from '../../lib/hub/connection.ts';
+import { listFiles } from '../../lib/hub/list.ts';
+import { resolveRevision } from '../../lib/hub/resolve.ts';
+import { withLock } from '../../lib/lock.ts';
+import { makeManifest, manifestBytes } from '../../lib/manifest.ts';
 import { schema } from '../../lib/params/declare.ts';
 import { hubParams, modelParams, networkParams, selectionParams, transferParams, workspaceParams } from '../../lib/params/groups.ts';
 import { manifestResults } from '../../lib/params/results.ts';
+import { isSkipped, passOn, resultsOf } from '../../lib/pass-on.ts';
+import { checkPaths } from '../../lib/paths.ts';
+import { selectFiles } from '../../lib/selection.ts';
 import { defineStep } from '../../lib/step.ts';
+import { checkFreeSpace, manifestResult, modelFolder, writeAtomically } from '../../lib/workspace.ts';
+import { bringFiles, bytesToMove } from './bring.ts';
+import { finishedManifest } from './finished.ts';
+import { checkCollisions, localFiles } from './local.ts';
+import { showPlan, sourceRecord } from './source.ts';
 
 export const download = defineStep({
   name: 'download',
@@ -14,13 +28,76 @@ export const download = defineStep({
       ...hubParams,
       ...workspaceParams,
       verify: { type: 'boolean', description: 'Hash files that are there already again.', default: false },
+      waitTimeout: {
+        type: 'string',
+        'x-unit': 'ms',
+        description: 'Wait so long for another run that works on the same folder.',
+        default: '1h',
+        'x-group': 'Workspace',
+      },
       ...transferParams,
       ...networkParams,
     },
     ['modelId'],
   ),
   results: manifestResults,
-  async run(): Promise<never> {
-    throw new StepError('bug', 'failed to download: not built');
+  async run(params, ctx) {
+    const { modelId, workspace, revision, allowPatterns, ignorePatterns, profile } = params;
+    const { log, progress } = ctx;
+    if (isSkipped('download', params)) {
+      log.info({ model: modelId }, 'download is skipped: passing the manifest on');
+      return await passOn({ workspace, modelId });
+    }
+    const hub = hubOf(params, ctx);
+    const info = await resolveRevision(hub, modelId, revision);
+    const { commit } = info;
+    const selection = { allowPatterns, ignorePatterns, profile };
+    const folder = modelFolder(workspace, modelId, commit, selection);
+
+    const listed = async () => {
+      const files = selectFiles(await listFiles(hub, modelId, commit), selection);
+      const paths = files.map(({ path }) => path);
+      checkPaths(paths);
+      return { files, paths, totalBytes: files.reduce((sum, { size }) => sum + size, 0) };
+    };
+
+    if (ctx.dryRun) {
+      const { files, paths, totalBytes } = await listed();
+      const [whole, begun] = [await localFiles(folder.files, paths, false), await localFiles(folder.partial, paths, false)];
+      const bytes = bytesToMove(files, { whole, begun });
+      ctx.print(showPlan({ model: modelId, revision, info, folder: folder.dir, files, totalBytes, bytesToMove: bytes }, ctx.terminal));
+      const counts = { 'file-count': String(files.length), 'total-bytes': String(totalBytes) };
+      return { manifest: manifestResult(workspace, folder), 'manifest-sha256': '', commit, ...counts };
+    }
+
+    return await withLock(folder.lock, { log, signal: ctx.signal, waitTimeout: params.waitTimeout }, async (signal) => {
+      const source = { repo: modelId, commit };
+      const finished = await finishedManifest(folder, { source, selection, verify: params.verify }, { log, progress, signal });
+      if (finished) {
+        // The newest manifest is the one that the next step takes.
+        await utimes(folder.manifest, new Date(), new Date());
+        log.info({ model: modelId, commit, files: finished.manifest.files.length }, 'nothing to do: it is there');
+        return resultsOf(workspace, folder.manifest, finished.manifest, finished.bytes);
+      }
+      // From here to the end the folder is not what a manifest says.
+      await rm(folder.manifest, { force: true }).catch((error: unknown) => Promise.reject(explain(`use ${folder.dir}`, error)));
+      const { files, paths, totalBytes } = await listed();
+      await checkCollisions(folder.dir, paths);
+      const [whole, begun] = [await localFiles(folder.files, paths, true), await localFiles(folder.partial, paths, true)];
+      const missing = bytesToMove(files, { whole, begun });
+      await checkFreeSpace(folder.dir, missing);
+      log.info({ model: modelId, revision, commit, files: files.length, bytes: totalBytes, bytesToMove: missing }, 'download started');
+      const startedAt = Date.now();
+      const { concurrency, partSize, maxMemory } = params;
+      const work = { hub: { ...hub, signal }, repo: modelId, commit, folder, whole, begun, log, progress, signal };
+      const brought = await bringFiles(files, { ...work, concurrency, partSize, maxMemory });
+      const manifest = makeManifest({ source, selection, files: brought });
+      const bytes = manifestBytes(manifest);
+      await writeAtomically(folder.source, sourceRecord(hub, modelId, revision, info));
+      await rm(folder.partial, { recursive: true, force: true });
+      await writeAtomically(folder.manifest, bytes);
+      log.info({ model: modelId, commit, files: files.length, bytes: totalBytes, ms: Date.now() - startedAt }, 'download done');
+      return resultsOf(workspace, folder.manifest, manifest, bytes);
+    });
   },
 });

@@ -1,0 +1,83 @@
+import type { Budget } from './budget.ts';
+import type { BufferPool, LentBuffer } from './buffers.ts';
+
+/** What all files of a run share: so many connections, so many bytes in memory. */
+export interface PartsOptions {
+  connections: Budget;
+  buffers: BufferPool;
+  /** Bytes. */
+  partSize: number;
+  signal: AbortSignal;
+}
+
+/** One file that is moved. */
+export interface PartsJob {
+  /** Bytes of the whole file, and how many of them are there already. */
+  size: number;
+  from: number;
+  /** Bytes of a part, where this file needs exactly that; the run's size is a wish, which less memory makes smaller. */
+  partSize?: number | undefined;
+  /** Fills `into` with the bytes from `offset`; called for several parts at once. Retries are its own matter. */
+  read: (offset: number, into: Buffer, signal: AbortSignal) => Promise<void>;
+  /** Gets every byte once, in order. */
+  hash: { update(bytes: Uint8Array): void };
+  /**
+   * Takes a part where it belongs. Called once for each part, in order, after it was hashed, but not only after the one before was taken:
+   * who needs that waits itself. The bytes are its own until its promise is settled.
+   */
+  take: (bytes: Buffer, offset: number, signal: AbortSignal) => Promise<void>;
+}
+
+/** Parts up to this size (bytes) have a buffer of their own size; larger ones share those of a whole part, which are used again. */
+const smallPart = 256 * 1024;
+
+/**
+ * Moves a file as parts: ranges are read side by side, hashed in order as soon as the next one is there, and handed on. Many files may be
+ * moved at once under the same budgets. The first failure ends all parts of this file and is thrown once none of them runs any more.
+ * No deadlock: buffers are lent in order, so that the part that others of its file wait for has one.
+ */
+export async function moveParts({ connections, buffers, partSize, signal }: PartsOptions, job: PartsJob): Promise<void> {
+  const failed = new AbortController();
+  const ended = AbortSignal.any([signal, failed.signal]);
+  const moving = new Set<Promise<void>>();
+  const size = job.partSize ?? Math.min(partSize, buffers.total);
+
+  const move = async (offset: number, buffer: LentBuffer, before: Promise<void>, handedOn: () => void) => {
+    try {
+      const leave = await connections.take(1, ended);
+      try {
+        await job.read(offset, buffer.bytes, ended);
+      } finally {
+        leave();
+      }
+      await before;
+      ended.throwIfAborted();
+      job.hash.update(buffer.bytes);
+      const taken = job.take(buffer.bytes, offset, ended);
+      handedOn();
+      await taken;
+    } catch (error) {
+      failed.abort(error);
+    } finally {
+      handedOn();
+      buffer.release();
+    }
+  };
+
+  try {
+    let before = Promise.resolve();
+    for (let offset = job.from; offset < job.size; offset += size) {
+      const length = Math.min(size, job.size - offset);
+      const buffer = await buffers.take(length, ended, length <= smallPart ? length : size);
+      const turn = Promise.withResolvers<void>();
+      const part = move(offset, buffer, before, turn.resolve);
+      before = turn.promise;
+      moving.add(part);
+      void part.finally(() => moving.delete(part));
+    }
+  } catch (error) {
+    failed.abort(error);
+  }
+  await Promise.all(moving);
+  ended.throwIfAborted();
+}

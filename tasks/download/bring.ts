@@ -1,0 +1,146 @@
+import { mkdir, rename, rm } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { explain, kindOf, messageOf } from '../../lib/errors.ts';
+import type { Hub } from '../../lib/hub/connection.ts';
+import { RemoteFile } from '../../lib/hub/remote-file.ts';
+import { type Expected, feedFile, Verifier } from '../../lib/integrity.ts';
+import type { Log } from '../../lib/log.ts';
+import type { ManifestFile } from '../../lib/manifest.ts';
+import type { Progress } from '../../lib/progress.ts';
+import { Budget } from '../../lib/transfer/budget.ts';
+import { BufferPool, bufferBytes } from '../../lib/transfer/buffers.ts';
+import { moveParts, type PartsOptions } from '../../lib/transfer/parts.ts';
+import { mapLimited } from '../../lib/transfer/pool.ts';
+import { type ModelFolder, safeJoin } from '../../lib/workspace.ts';
+import { PartialFile } from './partial-file.ts';
+
+export interface Bringing {
+  hub: Hub;
+  repo: string;
+  commit: string;
+  folder: ModelFolder;
+  /** What is there: whole files, and the beginnings of others (bytes, by path). */
+  whole: ReadonlyMap<string, number>;
+  begun: ReadonlyMap<string, number>;
+  log: Log;
+  progress: Progress;
+  signal: AbortSignal;
+  concurrency: number;
+  partSize: number;
+  maxMemory: number;
+}
+
+/** How many bytes are still to come from the Hub. */
+export function bytesToMove(files: readonly Expected[], { whole, begun }: Pick<Bringing, 'whole' | 'begun'>): number {
+  const missing = ({ path, size }: Expected) => (whole.get(path) === size ? 0 : size - beginning(begun, path, size));
+  return files.reduce((sum, file) => sum + missing(file), 0);
+}
+
+/**
+ * Brings every file into the folder, verified: what is there is hashed, the rest downloaded, from where an earlier run came to.
+ * The first permanent failure ends all and is thrown; what has arrived by then stays for the next run.
+ */
+export async function bringFiles(files: readonly Expected[], bringing: Bringing): Promise<ManifestFile[]> {
+  const { concurrency, partSize, maxMemory, progress } = bringing;
+  const failed = new AbortController();
+  const signal = AbortSignal.any([bringing.signal, failed.signal]);
+  const parts = { connections: new Budget(concurrency), buffers: new BufferPool(bufferBytes(maxMemory)), partSize, signal };
+  progress.start(
+    'download',
+    files.reduce((sum, { size }) => sum + size, 0),
+  );
+  try {
+    return await mapLimited(files, concurrency, async (file) => {
+      try {
+        return { path: file.path, size: file.size, sha256: await bring(file, { ...bringing, signal }, parts) };
+      } catch (error) {
+        failed.abort(error);
+        throw explain(`bring ${file.path}`, error);
+      }
+    });
+  } finally {
+    progress.end();
+  }
+}
+
+/** Brings one file; returns its sha256. */
+async function bring(file: Expected, bringing: Bringing, parts: PartsOptions): Promise<string> {
+  const { folder, whole, begun, log } = bringing;
+  const target = safeJoin(folder.files, file.path);
+  const partial = safeJoin(folder.partial, file.path);
+  if (whole.get(file.path) === file.size) {
+    const found = await hashWhole(file, target, bringing);
+    if (found !== undefined) return found;
+  }
+  let from = beginning(begun, file.path, file.size);
+  for (let fresh = 0; ; ) {
+    if (from === 0) fresh += 1;
+    const verifier = await moveFile(file, partial, from, bringing, parts);
+    try {
+      const sha256 = verifier.finish();
+      await mkdir(dirname(target), { recursive: true });
+      await rm(target, { force: true, recursive: true });
+      await rename(partial, target);
+      log.debug({ path: file.path, size: file.size, sha256 }, 'file done');
+      return sha256;
+    } catch (error) {
+      if (kindOf(error) !== 'integrity') throw error;
+      // What is wrong must not be gone on from.
+      await rm(partial, { force: true });
+      if (fresh > 1) throw error;
+      log.warn({ path: file.path, resumedFrom: from, error: messageOf(error) }, 'wrong bytes: the file is downloaded again');
+      bringing.progress.add(-file.size);
+      from = 0;
+    }
+  }
+}
+
+/** Moves what is missing behind the first `from` bytes, after those were hashed from the disk. */
+async function moveFile(file: Expected, path: string, from: number, bringing: Bringing, parts: PartsOptions): Promise<Verifier> {
+  const { hub, repo, commit, progress } = bringing;
+  const verifier = new Verifier(file);
+  const partial = await PartialFile.open(path, from);
+  try {
+    await feedFile(path, counting(verifier, progress), parts.signal, from);
+    const remote = new RemoteFile(hub, repo, commit, file);
+    await moveParts(parts, {
+      size: file.size,
+      from,
+      read: (offset, into, signal) => remote.read(offset, into, (bytes) => progress.add(bytes), signal),
+      hash: verifier,
+      take: (bytes, offset) => partial.append(bytes, offset),
+    });
+  } finally {
+    await partial.close();
+  }
+  return verifier;
+}
+
+/** The sha256 of a file that is there whole; undefined when it is not what it should be, and then it is gone. */
+async function hashWhole(file: Expected, target: string, { log, progress, signal }: Bringing): Promise<string | undefined> {
+  const verifier = new Verifier(file);
+  await feedFile(target, counting(verifier, progress), signal);
+  try {
+    return verifier.finish();
+  } catch (error) {
+    log.warn({ path: file.path, error: messageOf(error) }, 'a file that was there is wrong: it is downloaded again');
+    await rm(target, { force: true });
+    progress.add(-file.size);
+    return undefined;
+  }
+}
+
+function counting(verifier: Verifier, progress: Progress): { update(bytes: Uint8Array): void } {
+  return {
+    update(bytes) {
+      verifier.update(bytes);
+      progress.add(bytes.length);
+    },
+  };
+}
+
+/** Where a file goes on; one that is longer than it may be starts again. */
+function beginning(begun: ReadonlyMap<string, number>, path: string, size: number): number {
+  const length = begun.get(path) ?? 0;
+  return length > size ? 0 : length;
+}

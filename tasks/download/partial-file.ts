@@ -1,0 +1,36 @@
+import { constants } from 'node:fs';
+import { type FileHandle, mkdir, open } from 'node:fs/promises';
+import { dirname } from 'node:path';
+
+/** A file that is on its way. It is only ever appended to, in order: so its length alone tells a rerun where to go on, whatever ended us. */
+export class PartialFile {
+  readonly #file: FileHandle;
+  #written: Promise<void> = Promise.resolve();
+
+  private constructor(file: FileHandle) {
+    this.#file = file;
+  }
+
+  /** Opens or makes it, and keeps its first `length` bytes. A symlink is not followed. Throws the system's error. */
+  static async open(path: string, length: number): Promise<PartialFile> {
+    await mkdir(dirname(path), { recursive: true });
+    const file = await open(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o666);
+    await file.truncate(length);
+    return new PartialFile(file);
+  }
+
+  /** Writes behind what was given before; after a failure nothing is written any more, so that no hole comes about. */
+  append(bytes: Buffer, offset: number): Promise<void> {
+    this.#written = this.#written.then(async () => {
+      for (let done = 0; done < bytes.length; ) {
+        const { bytesWritten } = await this.#file.write(bytes, done, bytes.length - done, offset + done);
+        done += bytesWritten;
+      }
+    });
+    return this.#written;
+  }
+
+  async close(): Promise<void> {
+    await this.#file.close();
+  }
+}
