@@ -87,7 +87,15 @@ function optionsFor({ files = tiny, retries = 1, ...options }: Run): PublishOpti
     waitTimeout: 0,
     concurrency: 4,
     claimTiming: { renewMs: 60_000, staleMs: 600_000, pollMs: 1 },
-    send: makeSender({ store, open, partSize, connections: new Budget(4), buffers: new BufferPool(8 * partSize), progress }),
+    send: makeSender({
+      store,
+      open,
+      partSize,
+      connections: new Budget(4),
+      sources: new Budget(2),
+      buffers: new BufferPool(8 * partSize),
+      progress,
+    }),
     ...options,
   };
 }

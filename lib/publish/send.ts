@@ -5,6 +5,7 @@ import type { Progress } from '../progress.ts';
 import type { ObjectInfo, Store, StoreLimits, UploadedPart } from '../store.ts';
 import type { Budget } from '../transfer/budget.ts';
 import type { BufferPool } from '../transfer/buffers.ts';
+import { moveParts } from '../transfer/parts.ts';
 import { digestKey } from './inventory.ts';
 import type { SendFile } from './publish.ts';
 import type { OpenedUpload, Uploads } from './uploads.ts';
@@ -21,7 +22,9 @@ export interface SenderOptions {
   open: (file: ManifestFile) => Promise<ByteSource>;
   /** Bytes; larger where a file would not fit into the store's number of parts. */
   partSize: number;
+  /** Connections to the store, and reads at once from where the bytes come from. */
   connections: Budget;
+  sources: Budget;
   buffers: BufferPool;
   progress: Progress;
 }
@@ -102,58 +105,41 @@ async function sendParts(
 
 /** Reads and hashes in order; parts that the store has already are only compared. */
 async function readAndSend(
-  { store, connections, buffers, progress }: SenderOptions,
+  { store, sources, connections, buffers, progress }: SenderOptions,
   source: ByteSource,
   file: ManifestFile,
   upload: OpenedUpload,
-  outer: AbortSignal,
+  signal: AbortSignal,
 ): Promise<UploadedPart[]> {
-  const failed = new AbortController();
-  const signal = AbortSignal.any([outer, failed.signal]);
+  const { partSize } = upload;
   const verifier = new Verifier(file);
-  const count = Math.ceil(file.size / upload.partSize);
-  const parts = new Array<UploadedPart>(count);
-  const sending: Promise<void>[] = [];
-  const sendPart = async (number: number, buffer: { bytes: Buffer; release: () => void }) => {
-    try {
-      const leave = await connections.take(1, signal);
-      try {
-        signal.throwIfAborted();
-        parts[number - 1] = await store.uploadPart(upload, number, buffer.bytes);
-        progress.add(buffer.bytes.length);
-      } finally {
-        leave();
-      }
-    } catch (error) {
-      failed.abort(error);
-    } finally {
-      buffer.release();
-    }
-  };
-  try {
-    for (let number = 1; number <= count; number += 1) {
-      const offset = (number - 1) * upload.partSize;
-      const buffer = await buffers.take(Math.min(upload.partSize, file.size - offset), signal, upload.partSize);
-      try {
-        await source.read(offset, buffer.bytes, signal);
-        verifier.update(buffer.bytes);
-      } catch (error) {
-        buffer.release();
-        throw error;
-      }
-      const there = upload.parts.get(number);
-      if (there && there.size === buffer.bytes.length && store.partMatches(there, buffer.bytes)) {
-        parts[number - 1] = { number, etag: there.etag, checksum: there.checksum };
-        progress.add(there.size);
-        buffer.release();
-      } else sending.push(sendPart(number, buffer));
-    }
-    verifier.finish();
-  } catch (error) {
-    failed.abort(error);
-  }
-  await Promise.all(sending);
-  signal.throwIfAborted();
+  const parts: UploadedPart[] = [];
+  await moveParts(
+    { connections: sources, buffers, partSize, signal },
+    {
+      size: file.size,
+      from: 0,
+      partSize,
+      read: (offset, into, ended) => source.read(offset, into, ended),
+      hash: verifier,
+      async take(bytes, offset, ended) {
+        const number = offset / partSize + 1;
+        const there = upload.parts.get(number);
+        if (there && store.partMatches(there, bytes)) parts[number - 1] = { number, etag: there.etag, checksum: there.checksum };
+        else {
+          const leave = await connections.take(1, ended);
+          try {
+            ended.throwIfAborted();
+            parts[number - 1] = await store.uploadPart(upload, number, bytes);
+          } finally {
+            leave();
+          }
+        }
+        progress.add(bytes.length);
+      },
+    },
+  );
+  verifier.finish();
   return parts;
 }
 

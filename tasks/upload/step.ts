@@ -93,6 +93,8 @@ export const upload = defineStep({
         open: (file) => openLocalFile(folder.files, file),
         partSize: params.partSize,
         connections: new Budget(params.concurrency),
+        // A disk gives more than one reader takes; a part read ahead is memory taken.
+        sources: new Budget(2),
         buffers: new BufferPool(bufferBytes(params.maxMemory)),
         progress: ctx.progress,
       });
