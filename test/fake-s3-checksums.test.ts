@@ -95,9 +95,17 @@ test('streams carry their checksum in the trailers', async () => {
 
 test('an object without a checksum has a CRC64NVME', async () => {
   const { plain } = await start();
-  await plain.send(new PutObjectCommand({ Bucket, Key, Body: '123456789' }));
+  const put = await plain.send(new PutObjectCommand({ Bucket, Key, Body: '123456789' }));
+  expect(put).toMatchObject({ ChecksumCRC64NVME: known.CRC64NVME });
   const shown = await plain.send(new GetObjectCommand({ Bucket, Key, ChecksumMode: 'ENABLED' }));
   expect(shown).toMatchObject({ ChecksumCRC64NVME: known.CRC64NVME, ChecksumType: 'FULL_OBJECT' });
+  const { UploadId } = await plain.send(new CreateMultipartUploadCommand({ Bucket, Key: 'multi', ContentType: 'a/b' }));
+  const { ETag } = await plain.send(new UploadPartCommand({ Bucket, Key: 'multi', UploadId, PartNumber: 1, Body: '123456789' }));
+  await plain.send(
+    new CompleteMultipartUploadCommand({ Bucket, Key: 'multi', UploadId, MultipartUpload: { Parts: [{ PartNumber: 1, ETag }] } }),
+  );
+  const multi = await plain.send(new HeadObjectCommand({ Bucket, Key: 'multi', ChecksumMode: 'ENABLED' }));
+  expect(multi).toMatchObject({ ChecksumCRC64NVME: known.CRC64NVME });
 });
 
 test('Content-MD5 is verified', async () => {

@@ -108,8 +108,22 @@ test('completing refuses every list of parts that is not the upload', async () =
   expect(await refusal(complete(client, 'never', [one]))).toBe('404 NoSuchUpload');
   expect(server.keys(Bucket)).toEqual([]);
   await complete(client, id, [one, two], { MpuObjectSize: 5 });
-  expect(await refusal(complete(client, id, [one, two]))).toBe('404 NoSuchUpload');
   expect(await refusal(sendPart(client, id, 1, 'late'))).toBe('404 NoSuchUpload');
+});
+
+test('completing again is answered like the first time while the object is there, but not by every server', async () => {
+  for (const completeAgain of [true, false]) {
+    const { server, client } = await start({ completeAgain });
+    const id = await create(client);
+    const parts = [{ PartNumber: 1, ETag: (await sendPart(client, id, 1, 'x')).ETag }];
+    const first = await complete(client, id, parts, { IfNoneMatch: '*' });
+    const again = complete(client, id, parts, { IfNoneMatch: '*' });
+    if (completeAgain) expect((await again).ETag).toBe(first.ETag);
+    else expect(await refusal(again)).toBe('404 NoSuchUpload');
+    server.put(Bucket, Key, 'other');
+    expect(await refusal(complete(client, id, parts))).toBe('404 NoSuchUpload');
+    expect(await server.object(Bucket, Key)?.text()).toBe('other');
+  }
 });
 
 test('part numbers outside 1 to 10000 are refused, and the smallest part is 5 MiB unless told otherwise', async () => {

@@ -8,7 +8,9 @@ import { type XmlNode, xmlDocument } from './xml.ts';
 
 /** Options with every default filled in. */
 export interface Settings
-  extends Required<Pick<FakeS3Options, 'conditionalWrites' | 'checksums' | 'minPartSize' | 'maxPutSize' | 'pageSize' | 'fast'>> {
+  extends Required<
+    Pick<FakeS3Options, 'conditionalWrites' | 'checksums' | 'completeAgain' | 'minPartSize' | 'maxPutSize' | 'pageSize' | 'fast'>
+  > {
   deny: NonNullable<FakeS3Options['deny']>;
   region: string | undefined;
 }

@@ -13,8 +13,9 @@ import { all, element, elements, textOf, type XmlNode } from './xml.ts';
 
 export async function completeMultipartUpload(call: Call): Promise<void> {
   const { bucket } = call;
-  findUpload(call);
   const root = expectRoot(await receiveXml(call, { ofObject: true }), 'CompleteMultipartUpload');
+  const before = bucket.completed.get(call.query.get('uploadId') ?? '');
+  if (before && call.settings.completeAgain && before === bucket.version(call.key, before.versionId)) return answer(call, before);
   const upload = findUpload(call);
   const parts = chooseParts(call, upload, all(root, 'Part'));
   const size = parts.reduce((sum, part) => sum + part.size, 0);
@@ -36,15 +37,20 @@ export async function completeMultipartUpload(call: Call): Promise<void> {
   });
   endUpload(call, upload, parts);
   bucket.add(object);
+  bucket.completed.set(upload.id, object);
+  answer(call, object);
+}
+
+function answer(call: Call, object: StoredObject): void {
   call.sendXml(
     element('CompleteMultipartUploadResult', [
       ...elements({
-        Location: `http://${call.request.headers.host ?? ''}/${bucket.name}/${encodeURIComponent(call.key)}`,
-        Bucket: bucket.name,
+        Location: `http://${call.request.headers.host ?? ''}/${call.bucketName}/${encodeURIComponent(call.key)}`,
+        Bucket: call.bucketName,
         Key: call.key,
-        ETag: etag,
+        ETag: object.etag,
       }),
-      ...checksumElements(checksums, upload.checksumType),
+      ...checksumElements(object.checksums, object.checksumType),
     ]),
     { ...encryptionHeaders(object), ...versionHeaders(call, object) },
   );

@@ -127,14 +127,13 @@ function changesSomething(call: Call): boolean {
   );
 }
 
-/** A copy is one piece: it keeps the source's algorithm, over the whole. */
+/** A copy is one piece: it keeps the source's algorithm, over the whole, or gets the one that AWS gives to what has none. */
 async function copiedChecksums(call: Call, source: StoredObject): Promise<Checksums> {
   if (call.settings.checksums !== 'verify') return {};
   const [of] = Object.keys(source.checksums) as (keyof Checksums)[];
-  const algorithm = requestedAlgorithm(call) ?? of;
-  if (!algorithm) return {};
+  const algorithm = requestedAlgorithm(call) ?? of ?? 'crc64nvme';
   const kept = source.checksumType === 'FULL_OBJECT' ? source.checksums[algorithm] : undefined;
-  const digest = kept ?? (await digestContent(source.content, algorithm));
+  const digest = kept ?? (call.settings.fast ? undefined : await digestContent(source.content, algorithm));
   return digest === undefined ? {} : { [algorithm]: digest };
 }
 

@@ -52,7 +52,7 @@ export function listMultipartUploads(call: Call): void {
   const grouped = (upload: Upload): boolean => delimiter !== '' && upload.key.includes(delimiter, prefix.length);
   const commons = listPage(
     behind.filter(grouped).map((upload) => upload.key),
-    { prefix, delimiter, after: undefined, most },
+    { prefix, delimiter, after: '', most },
   ).entries;
   const alone = behind.filter((upload) => !grouped(upload));
   const page = alone.slice(0, most);

@@ -16,8 +16,8 @@ interface Page {
 interface PageWishes {
   prefix: string;
   delimiter: string;
-  /** Only what comes behind it. */
-  after: Entry | undefined;
+  /** Only what comes behind it, keys and common prefixes alike. */
+  after: string;
   most: number;
 }
 
@@ -25,7 +25,7 @@ export function listObjectsV2(call: Call): void {
   const { bucket, query } = call;
   const token = query.get('continuation-token');
   const startAfter = query.get('start-after');
-  const wishes = readWishes(call, token !== undefined ? readToken(token) : startAfter ? { key: startAfter } : undefined);
+  const wishes = readWishes(call, token === undefined ? (startAfter ?? '') : readToken(token));
   const page = listPage(liveKeys(bucket), wishes);
   const name = encoder(call);
   call.sendXml(
@@ -52,7 +52,7 @@ export function listObjects(call: Call): void {
   const { bucket, query } = call;
   const marker = query.get('marker') ?? '';
   const delimiter = query.get('delimiter') ?? '';
-  const wishes = readWishes(call, delimiter && marker.endsWith(delimiter) ? { prefix: marker } : marker ? { key: marker } : undefined);
+  const wishes = readWishes(call, marker);
   const page = listPage(liveKeys(bucket), wishes);
   const name = encoder(call);
   call.sendXml(
@@ -65,7 +65,7 @@ export function listObjects(call: Call): void {
         MaxKeys: wishes.most,
         EncodingType: query.get('encoding-type'),
         IsTruncated: page.next !== undefined,
-        NextMarker: delimiter && page.next ? name('key' in page.next ? page.next.key : page.next.prefix) : undefined,
+        NextMarker: delimiter && page.next ? name(nameOf(page.next)) : undefined,
       }),
       ...contents(call, page, true),
     ]),
@@ -141,22 +141,24 @@ export function encoder(call: Call): (name: string) => string {
 /** One page of sorted keys; keys that share what stands before the delimiter count as one entry. */
 export function listPage(sorted: Iterable<string>, { prefix, delimiter, after, most }: PageWishes): Page {
   const entries: Entry[] = [];
-  let common: string | undefined = after && 'prefix' in after ? after.prefix : undefined;
-  const behind = after && 'key' in after ? after.key : undefined;
+  let common: string | undefined;
   if (most === 0) return { entries, next: undefined };
   for (const key of sorted) {
     if (!key.startsWith(prefix) || (common !== undefined && key.startsWith(common))) continue;
-    if (behind !== undefined && compareKeys(key, behind) <= 0) continue;
-    if (after && 'prefix' in after && compareKeys(key, after.prefix) <= 0) continue;
-    if (entries.length === most) return { entries, next: entries.at(-1) };
     const cut = delimiter ? key.indexOf(delimiter, prefix.length) : -1;
     common = cut < 0 ? undefined : key.slice(0, cut + delimiter.length);
+    if (after !== '' && compareKeys(common ?? key, after) <= 0) continue;
+    if (entries.length === most) return { entries, next: entries.at(-1) };
     entries.push(common === undefined ? { key } : { prefix: common });
   }
   return { entries, next: undefined };
 }
 
-function readWishes(call: Call, after: Entry | undefined): PageWishes {
+function nameOf(entry: Entry): string {
+  return 'key' in entry ? entry.key : entry.prefix;
+}
+
+function readWishes(call: Call, after: string): PageWishes {
   return {
     prefix: call.query.get('prefix') ?? '',
     delimiter: call.query.get('delimiter') ?? '',
@@ -186,13 +188,15 @@ function contents(call: Call, page: Page, withOwner: boolean): string[] {
 }
 
 function writeToken(entry: Entry): string {
-  return Buffer.from(JSON.stringify(entry)).toString('base64');
+  return Buffer.from(JSON.stringify([nameOf(entry)])).toString('base64');
 }
 
-function readToken(token: string): Entry {
+function readToken(token: string): string {
   try {
-    return JSON.parse(Buffer.from(token, 'base64').toString()) as Entry;
+    const [name] = JSON.parse(Buffer.from(token, 'base64').toString()) as string[];
+    if (typeof name === 'string') return name;
   } catch {
-    throw new S3Error('InvalidArgument', { message: 'The continuation token provided is incorrect', ArgumentName: 'continuation-token' });
+    // What is not ours is refused like what is nobody's.
   }
+  throw new S3Error('InvalidArgument', { message: 'The continuation token provided is incorrect', ArgumentName: 'continuation-token' });
 }

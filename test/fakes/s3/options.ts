@@ -45,6 +45,8 @@ export interface FakeS3Options {
    * aws-chunked trailers are answered 501 NotImplemented besides. Old servers also want Content-MD5 on DeleteObjects.
    */
   checksums?: 'verify' | 'ignored' | 'refused';
+  /** Answers a repeated CompleteMultipartUpload like the first one, as AWS does (default), or with NoSuchUpload, as MinIO does. */
+  completeAgain?: boolean;
   /** Smallest part before the last one, in bytes; default 5 MiB. */
   minPartSize?: number;
   /** Largest body of PutObject and UploadPart, and largest source of CopyObject and UploadPartCopy, in bytes; default 5 GiB. */

@@ -108,6 +108,8 @@ export class Bucket {
   /** Newest version first. */
   readonly versions = new Map<string, StoredObject[]>();
   readonly uploads = new Map<string, Upload>();
+  /** What completed uploads became, by upload id. */
+  readonly completed = new Map<string, StoredObject>();
   #sorted: string[] | undefined;
 
   constructor(name: string, versioning?: Versioning) {

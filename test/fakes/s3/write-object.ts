@@ -1,5 +1,6 @@
-import { receiveBody, receiveXml } from './body.ts';
+import { declaredChecksum, receiveBody, receiveXml } from './body.ts';
 import { type Call, expectRoot, findObject } from './call.ts';
+import type { Algorithm } from './checksums.ts';
 import { checkWrite, sameEtag } from './conditions.ts';
 import { memoryContent } from './content.ts';
 import { S3Error } from './errors.ts';
@@ -13,7 +14,7 @@ const mostKeysAtOnce = 1000;
 export async function putObject(call: Call): Promise<void> {
   void call.bucket;
   const properties = readProperties(call);
-  const { content, md5, checksums } = await receiveBody(call);
+  const { content, md5, checksums } = await receiveBody(call, defaultAlgorithm(call));
   try {
     checkWrite(call);
   } catch (error) {
@@ -91,6 +92,11 @@ export function deleteObjectTagging(call: Call): void {
   const object = findObject(call.bucket, call.key, call.query.get('versionId'));
   object.tags = {};
   call.send(204, versionHeaders(call, object));
+}
+
+/** What AWS computes itself where the client sends no checksum. */
+function defaultAlgorithm(call: Call): Algorithm | undefined {
+  return call.settings.checksums === 'verify' && !declaredChecksum(call) ? 'crc64nvme' : undefined;
 }
 
 function hasChecksum(call: Call): boolean {
