@@ -243,7 +243,7 @@ describe('publish', () => {
   });
 
   test('finds its object when the answer to the completion was lost', async () => {
-    server.fail({ on: /^POST .*uploadId=/, cutAfter: 0 });
+    server.fail({ on: /^POST .*uploadId=/, loseAnswer: true });
     await run();
     expect(stored()).toEqual(sizes(tiny));
     expect(openUploads()).toEqual([]);

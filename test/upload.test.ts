@@ -5,9 +5,11 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { upload } from '../tasks/upload/step.ts';
 import { Program, runInProcess, until } from './fakes/program.ts';
-import { FakeS3 } from './fakes/s3.ts';
+import { FakeS3, s3Answer } from './fakes/s3.ts';
+import type { Fault } from './fakes/server.ts';
 import { fillWorkspace } from './fakes/workspace.ts';
 
+const internalError = '<?xml version="1.0"?><Error><Code>InternalError</Code><Message>try again</Message></Error>';
 const mebibyte = 1024 ** 2;
 const files = { 'config.json': Buffer.from('{}'), 'model.safetensors': randomBytes(17 * mebibyte) };
 const prefix = `model-data/tiny/${'a'.repeat(12)}`;
@@ -148,6 +150,44 @@ describe('upload', () => {
     expect(denied.stderr).not.toContain('not-the-secret');
     await server.close();
     expect((await runInProcess(upload, ['--retries', '0'], env)).exitCode).toBe(5);
+  });
+
+  test.each<[string, Fault]>([
+    ['SlowDown on a part', { on: /^PUT .*partNumber=2/, times: 2, answer: s3Answer('SlowDown', { headers: { 'retry-after': '0' } }) }],
+    ['too many requests', { on: /^PUT .*config\.json/, times: 2, answer: { status: 429, headers: { 'retry-after': '0' } } }],
+    ['a connection reset', { on: /^PUT .*partNumber=1/, times: 2, cutAfter: -1 }],
+    ['an answer that is cut', { on: /^GET .*list-type=2/, times: 2, cutAfter: 20 }],
+    ['bytes that came wrong', { on: /^PUT .*partNumber=3/, answer: s3Answer('BadDigest') }],
+    ['an internal error when a multipart is begun', { on: /^POST .*uploads/, times: 2, answer: s3Answer('InternalError') }],
+    ['an internal error inside a 200 to the completion', { on: /^POST .*uploadId=/, answer: { status: 200, body: internalError } }],
+    ['a gateway that is down', { on: /^HEAD|^GET/, times: 3, answer: { status: 502, body: '<html>Bad Gateway</html>' } }],
+    ['a lost answer to a claim', { on: /^PUT .*claims/, loseAnswer: true }],
+    ['a lost answer to the manifest', { on: /^PUT .*manifests/, loseAnswer: true }],
+  ])('gets over %s', async (_, fault) => {
+    await fillWorkspace(workspace, files);
+    server.fail(fault);
+    const { exitCode, stderr } = await runInProcess(upload, ['--stall-timeout', '5s'], env);
+    expect(exitCode, stderr).toBe(0);
+    expect(stderr).toContain('trying again');
+    expect(keys()).toEqual(Object.keys(files));
+    expect(server.object('models', `${prefix}/model.safetensors`)?.size).toBe(17 * mebibyte);
+    expect(server.uploads('models')).toEqual([]);
+    expect(server.object('models', `.modelferry/claims/${prefix}.json`)).toBeUndefined();
+  });
+
+  test('a bucket that does not let its uploads be listed is no hindrance', async () => {
+    await server.close();
+    server = new FakeS3({ deny: (verb) => verb === 'ListMultipartUploads' });
+    await server.listen();
+    server.createBucket('models');
+    await fillWorkspace(workspace, files);
+    server.fail({ on: /partNumber=3/, times: 9, answer: s3Answer('SlowDown', { headers: { 'retry-after': '0' } }) });
+    expect((await runInProcess(upload, ['--retries', '1'], { ...env, S3_ENDPOINT: server.origin })).exitCode).toBe(5);
+    server.clearFaults();
+    const { exitCode, stderr } = await runInProcess(upload, [], { ...env, S3_ENDPOINT: server.origin });
+    expect(exitCode).toBe(0);
+    expect(stderr).toContain('does not list unfinished uploads');
+    expect(server.seen(/partNumber=1/).length).toBe(1);
   });
 
   test('a store that is silent is given up after the stall timeout', async () => {

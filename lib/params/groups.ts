@@ -130,10 +130,10 @@ export const storeDirParams = group('Store', {
 export const publishParams = group('Publishing', {
   replace: { type: 'boolean', description: 'Replace what is published under this prefix.', default: false },
   rayHash: { type: 'boolean', description: 'Add the one sidecar that Ray LLM reads: <prefix>/hash.', default: false },
-  waitTimeout: {
-    ...seconds('1h'),
-    description: 'Wait so long for another run that is publishing the same model.',
-  },
+});
+
+export const waitParams = group('Waiting', {
+  waitTimeout: { ...seconds('1h'), description: 'Wait so long for another run that works on the same model.' },
 });
 
 export const registryParams = group('Registry', {

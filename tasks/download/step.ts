@@ -6,7 +6,15 @@ import { resolveRevision } from '../../lib/hub/resolve.ts';
 import { withLock } from '../../lib/lock.ts';
 import { makeManifest, manifestBytes } from '../../lib/manifest.ts';
 import { schema } from '../../lib/params/declare.ts';
-import { hubParams, modelParams, networkParams, selectionParams, transferParams, workspaceParams } from '../../lib/params/groups.ts';
+import {
+  hubParams,
+  modelParams,
+  networkParams,
+  selectionParams,
+  transferParams,
+  waitParams,
+  workspaceParams,
+} from '../../lib/params/groups.ts';
 import { manifestResults } from '../../lib/params/results.ts';
 import { isSkipped, passOn, resultsOf } from '../../lib/pass-on.ts';
 import { checkPaths } from '../../lib/paths.ts';
@@ -28,13 +36,7 @@ export const download = defineStep({
       ...hubParams,
       ...workspaceParams,
       verify: { type: 'boolean', description: 'Hash files that are there already again.', default: false },
-      waitTimeout: {
-        type: 'string',
-        'x-unit': 'ms',
-        description: 'Wait so long for another run that works on the same folder.',
-        default: '1h',
-        'x-group': 'Workspace',
-      },
+      ...waitParams,
       ...transferParams,
       ...networkParams,
     },

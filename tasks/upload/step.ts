@@ -15,15 +15,17 @@ import {
   s3Params,
   storeDirParams,
   transferParams,
+  waitParams,
   workspaceParams,
 } from '../../lib/params/groups.ts';
 import { publishResults } from '../../lib/params/results.ts';
-import { planPublish, publish } from '../../lib/publish/publish.ts';
+import { isSkipped, resultsOf } from '../../lib/pass-on.ts';
+import { type PublishOutcome, planPublish, publish } from '../../lib/publish/publish.ts';
 import { makeSender } from '../../lib/publish/send.ts';
 import { defineStep } from '../../lib/step.ts';
 import { Budget } from '../../lib/transfer/budget.ts';
 import { BufferPool, bufferBytes } from '../../lib/transfer/buffers.ts';
-import { findManifest, folderAt, type ModelFolder, manifestResult, readManifestFile, writeAtomically } from '../../lib/workspace.ts';
+import { findManifest, folderAt, type ModelFolder, readManifestFile, writeAtomically } from '../../lib/workspace.ts';
 import { openLocalFile } from './local-files.ts';
 import { showPlan } from './plan.ts';
 
@@ -37,6 +39,7 @@ export const upload = defineStep({
     ...s3Params,
     ...storeDirParams,
     ...publishParams,
+    ...waitParams,
     ...transferParams,
     ...networkParams,
   }),
@@ -44,31 +47,31 @@ export const upload = defineStep({
   async run(params, ctx) {
     const { workspace, keyTemplate, controlPrefix } = params;
     const path = await findManifest(workspace, params.manifest);
-    const manifest = parseManifest(await readManifestFile(path), path, params.manifestSha256);
+    const bytes = await readManifestFile(path);
+    const manifest = parseManifest(bytes, path, params.manifestSha256);
     const folder = folderAt(dirname(path));
     const store = openStore(params, ctx);
     const identity = identityOf(manifest);
     const names = namesOf(identity, params);
     const prefix = prefixOf(keyTemplate, identity, names, controlPrefix);
     const uri = `${store.uri}/${prefix}/`;
-    const results = (published: Manifest, sha256: string, outcome: { uploadedBytes: number; copiedBytes: number; unchanged: boolean }) => ({
-      manifest: manifestResult(workspace, folder),
-      'manifest-sha256': sha256,
-      commit: published.source.commit,
-      'file-count': String(published.files.length),
-      'total-bytes': String(published.totalBytes),
+    const results = (
+      published: Manifest,
+      raw: Uint8Array,
+      outcome: Pick<PublishOutcome, 'uploadedBytes' | 'copiedBytes' | 'unchanged'>,
+    ) => ({
+      ...resultsOf(workspace, path, published, raw),
       'model-uri': uri,
       'uploaded-bytes': String(outcome.uploadedBytes),
       'copied-bytes': String(outcome.copiedBytes),
       unchanged: String(outcome.unchanged),
       'model-ARTIFACT_URI': uri,
-      'model-ARTIFACT_DIGEST': `sha256:${sha256}`,
+      'model-ARTIFACT_DIGEST': `sha256:${sha256Of(raw)}`,
     });
     const nothing = { uploadedBytes: 0, copiedBytes: 0, unchanged: true };
-    const own = sha256Of(await readManifestFile(path));
-    if (params.skipTasks.some((task) => task === 'upload' || task === params.taskName)) {
+    if (isSkipped('upload', params)) {
       ctx.log.info({ uri }, 'upload is skipped: passing the manifest on');
-      return results(manifest, own, nothing);
+      return results(manifest, bytes, nothing);
     }
     const common = {
       store,
@@ -85,9 +88,10 @@ export const upload = defineStep({
     };
     if (ctx.dryRun) {
       ctx.print(showPlan(uri, await planPublish(common), ctx.terminal));
-      return results(manifest, own, nothing);
+      return results(manifest, bytes, nothing);
     }
-    return await withLock(folder.lock, ctx, async (signal) => {
+    const { waitTimeout } = params;
+    return await withLock(folder.lock, { ...ctx, waitTimeout }, async (signal) => {
       const send = makeSender({
         store,
         open: (file) => openLocalFile(folder.files, file),
@@ -98,10 +102,9 @@ export const upload = defineStep({
         buffers: new BufferPool(bufferBytes(params.maxMemory)),
         progress: ctx.progress,
       });
-      const { waitTimeout } = params;
       const outcome = await publish({ ...common, signal, progress: ctx.progress, runId: await runIdOf(folder), waitTimeout, send });
       await writeAtomically(join(workspace, 'model_s3_uri'), uri);
-      return results(outcome.manifest, sha256Of(outcome.bytes), outcome);
+      return results(outcome.manifest, outcome.bytes, outcome);
     });
   },
 });
