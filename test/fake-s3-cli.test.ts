@@ -1,9 +1,12 @@
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { once } from 'node:events';
+import { mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
+import { ListBucketsCommand, PutObjectCommand, S3Client } from '@aws-sdk/client-s3';
+import { build } from 'esbuild';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { awsCli, awsEnv, skipAwsCli } from './fakes/aws-cli.ts';
 import { FakeS3 } from './fakes/s3.ts';
@@ -32,6 +35,29 @@ afterAll(async () => {
   if (skipAwsCli) return;
   await server.close();
   rmSync(dir, { recursive: true });
+});
+
+test('runs as one bundled program until it is told to stop', async () => {
+  const folder = mkdtempSync(join(tmpdir(), 'fake-s3-main-'));
+  const outfile = join(folder, 's3.cjs');
+  await build({ entryPoints: [join(import.meta.dirname, 'fakes/s3-main.ts')], bundle: true, platform: 'node', format: 'cjs', outfile });
+  const env = { PATH: process.env.PATH, BUCKETS: 'models,other', S3_ACCESS_KEY_ID: 'key', S3_SECRET_ACCESS_KEY: 'secret', DIR: folder };
+  const program = spawn(process.execPath, [outfile], { env, stdio: ['ignore', 'pipe', 'inherit'] });
+  const ended = once(program, 'exit');
+  try {
+    const [line] = (await once(program.stdout, 'data')) as [Buffer];
+    const credentials = { accessKeyId: 'key', secretAccessKey: 'secret' };
+    const client = new S3Client({ endpoint: line.toString().trim(), region: 'us-east-1', credentials, forcePathStyle: true });
+    await client.send(new PutObjectCommand({ Bucket: 'models', Key: 'k', Body: 'body' }));
+    const { Buckets } = await client.send(new ListBucketsCommand());
+    expect(Buckets?.map(({ Name }) => Name)).toEqual(['models', 'other']);
+    expect(readdirSync(join(folder, 'bodies'))).toHaveLength(1);
+  } finally {
+    program.kill('SIGTERM');
+  }
+  expect(await ended).toEqual([0, null]);
+  expect(readdirSync(folder)).toEqual(['s3.cjs']);
+  rmSync(folder, { recursive: true });
 });
 
 test.skipIf(skipAwsCli)(

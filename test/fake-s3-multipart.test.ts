@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { request as httpRequest } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import {
@@ -243,6 +244,20 @@ describe('where bodies go', () => {
     await expect.poll(() => readdirSync(join(dir, 'bodies'))).toHaveLength(2);
     await server.close();
     expect(existsSync(join(dir, 'bodies'))).toBe(false);
+    rmSync(dir, { recursive: true });
+  });
+
+  test('and not when the client goes away in the middle', async () => {
+    const dir = mkdtempSync(join(tmpdir(), 'fake-s3-'));
+    const { server } = await start({ dir, fast: true });
+    const request = httpRequest(`${server.origin}/${Bucket}/${Key}`, { method: 'PUT', headers: { 'content-length': large.length } });
+    request.on('error', () => {});
+    request.write(large.subarray(0, large.length / 2));
+    await expect.poll(() => server.requests[0]?.bytesIn).toBe(large.length / 2);
+    expect(readdirSync(join(dir, 'bodies'))).toHaveLength(1);
+    request.destroy();
+    await expect.poll(() => readdirSync(join(dir, 'bodies'))).toEqual([]);
+    expect(server.keys(Bucket)).toEqual([]);
     rmSync(dir, { recursive: true });
   });
 
