@@ -7,6 +7,7 @@ import { schema } from '../lib/params/declare.ts';
 import { s3Params } from '../lib/params/groups.ts';
 import { readParams } from '../lib/params/read.ts';
 import { Progress } from '../lib/progress.ts';
+import { contentOf } from '../lib/publish/content.ts';
 import { type PublishOptions, type PublishOutcome, planPublish, publish } from '../lib/publish/publish.ts';
 import { type ByteSource, makeSender, partSizeFor } from '../lib/publish/send.ts';
 import { S3Store } from '../lib/s3/store.ts';
@@ -49,6 +50,7 @@ function manifestOf(files: Files, commit = 'a'.repeat(40)): Manifest {
 }
 
 interface Run extends Partial<PublishOptions> {
+  manifest?: Manifest;
   files?: Files;
   retries?: number;
 }
@@ -58,7 +60,7 @@ async function run({ files = tiny, retries = 1, ...options }: Run = {}): Promise
   return await publish(optionsFor({ files, retries, ...options }));
 }
 
-function optionsFor({ files = tiny, retries = 1, ...options }: Run): PublishOptions {
+function optionsFor({ files = tiny, retries = 1, manifest = manifestOf(files), ...options }: Run): PublishOptions {
   const { accessKeyId, secretAccessKey } = server.credentials;
   const env = { S3_BUCKET: bucket, S3_ENDPOINT: server.origin, S3_ACCESS_KEY_ID: accessKeyId, S3_SECRET_ACCESS_KEY: secretAccessKey };
   const { values } = readParams(schema(s3Params), { argv: [], env });
@@ -76,7 +78,7 @@ function optionsFor({ files = tiny, retries = 1, ...options }: Run): PublishOpti
     log,
     signal,
     progress,
-    manifest: manifestOf(files),
+    content: contentOf(manifest),
     source: Buffer.from('{"url":"x"}'),
     prefix,
     controlPrefix: '.modelferry',
@@ -328,7 +330,7 @@ async function leaveClaim({ ageMs, unnamed = false }: { ageMs: number; unnamed?:
     since: new Date(Date.now() - 10_000).toISOString(),
     released: false,
     keys: [key],
-    uploads: { [key]: { uploadId, sha256: 'f'.repeat(64), partSize } },
+    uploads: { [key]: { uploadId, digest: `sha256:${'f'.repeat(64)}`, partSize } },
   };
   await store.put(claimKey, Buffer.from(JSON.stringify(record)));
   const object = server.object(bucket, claimKey);

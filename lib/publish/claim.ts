@@ -7,8 +7,8 @@ import { type ObjectInfo, PreconditionFailed, type Store } from '../store.ts';
 /** An unfinished multipart upload that a claim names: whose it is, and what for. */
 export interface ClaimedUpload {
   uploadId: string;
-  /** Of the whole file, bare hex: only equal bytes are gone on with. */
-  sha256: string;
+  /** Of the whole file, `sha256:<hex>` or `git-sha1:<hex>`: only equal bytes are gone on with. */
+  digest: string;
   partSize: number;
 }
 

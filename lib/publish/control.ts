@@ -45,6 +45,8 @@ export interface StoredFile {
   path: string;
   size: number;
   sha256: string;
+  /** Where the Hub names the file by it. */
+  gitSha1?: string | undefined;
   etag: string;
   versionId?: string | undefined;
   checksum?: string | undefined;

@@ -1,12 +1,30 @@
 import { StepError } from '../errors.ts';
-import type { Manifest, ManifestFile } from '../manifest.ts';
+import type { Expected } from '../integrity.ts';
 import { parents } from '../paths.ts';
 import type { ObjectInfo, Store } from '../store.ts';
 import { mapLimited } from '../transfer/pool.ts';
 import { controlKeys, prefixOfManifest, readPublished, readStored } from './control.ts';
 
-/** Our mark on every model object: the sha256 of its bytes, known before the first of them was sent. */
-export const digestKey = 'modelferry-sha256';
+/** Our marks on every model object: the sha256 of its bytes where it was known before the first of them was sent, else the Hub's git sha1. */
+const digestMark = 'modelferry-sha256';
+const gitMark = 'modelferry-git-sha1';
+
+/** The metadata of a file's object. */
+export function marksOf({ gitSha1 }: Expected, sha256: string | undefined): Record<string, string> {
+  return { ...(sha256 === undefined ? {} : { [digestMark]: sha256 }), ...(gitSha1 === undefined ? {} : { [gitMark]: gitSha1 }) };
+}
+
+/** The sha256 of an object that was made for exactly this file; undefined when it is another's, or cannot be known. */
+export function rightSha256(file: Expected, found: ObjectInfo): string | undefined {
+  const sha256 = found.metadata?.[digestMark];
+  const gitSha1 = found.metadata?.[gitMark];
+  return found.size === file.size && sha256 !== undefined && isFile(file, { sha256, gitSha1 }) ? sha256 : undefined;
+}
+
+function isFile(file: Expected, digests: { sha256: string; gitSha1?: string | undefined }): boolean {
+  return file.sha256 === undefined ? file.gitSha1 !== undefined && file.gitSha1 === digests.gitSha1 : file.sha256 === digests.sha256;
+}
+
 /** The one sidecar that may lie beside a model: Ray LLM reads the commit from it. */
 export const rayHashName = 'hash';
 
@@ -29,9 +47,15 @@ export async function checkNesting(store: Store, controlPrefix: string, prefix: 
   }
 }
 
+/** A file that is in the store. */
+export interface Brought {
+  info: ObjectInfo;
+  sha256: string;
+}
+
 export interface Inventory {
   /** Files that are right already, by path. */
-  right: Map<string, ObjectInfo>;
+  right: Map<string, Brought>;
   /** Keys of ours that belong to no file of the manifest. */
   leftovers: string[];
   /** Keys that somebody else put there. */
@@ -41,7 +65,7 @@ export interface Inventory {
 export interface InventoryOptions {
   store: Store;
   prefix: string;
-  manifest: Manifest;
+  files: readonly Expected[];
   /** Paths that earlier manifests of this prefix named: ours, whatever their metadata says. */
   known: ReadonlySet<string>;
   storedKey: string;
@@ -53,7 +77,7 @@ export interface InventoryOptions {
 export async function takeInventory({
   store,
   prefix,
-  manifest,
+  files,
   known,
   storedKey,
   rayHash,
@@ -64,23 +88,24 @@ export async function takeInventory({
   for await (const object of store.list(start)) objects.push(object);
   const inventory: Inventory = { right: new Map(), leftovers: [], foreign: [] };
   if (objects.length === 0) return inventory;
-  const files = new Map(manifest.files.map((file) => [file.path, file]));
+  const wanted = new Map(files.map((file) => [file.path, file]));
   const stored = await readStored(store, storedKey);
   await mapLimited(objects, concurrency, async (object) => {
     const path = object.key.slice(start.length);
     // Consoles make an empty object to show a folder; servers skip it (field: KServe skips zero-size keys that end with "/").
     if (path === '' && object.size === 0) return;
-    const file = files.get(path);
+    const file = wanted.get(path);
     const record = stored.get(path);
-    if (file && record?.etag === object.etag && record.sha256 === file.sha256 && object.size === file.size) {
-      inventory.right.set(path, object);
+    if (file && record?.etag === object.etag && object.size === file.size && isFile(file, record)) {
+      inventory.right.set(path, { info: object, sha256: record.sha256 });
       return;
     }
     const head = await store.head(object.key);
     if (head === undefined) return;
-    const digest = head.metadata?.[digestKey];
-    if (file && digest === file.sha256 && head.size === file.size) inventory.right.set(path, head);
-    else if (digest !== undefined || known.has(path)) {
+    const sha256 = file && rightSha256(file, head);
+    const ours = head.metadata?.[digestMark] ?? head.metadata?.[gitMark];
+    if (sha256 !== undefined) inventory.right.set(path, { info: head, sha256 });
+    else if (ours !== undefined || known.has(path)) {
       if (!file && !(rayHash && path === rayHashName)) inventory.leftovers.push(object.key);
     } else inventory.foreign.push(object.key);
   });
@@ -101,10 +126,10 @@ export async function findCopies(
   controlPrefix: string,
   under: string,
   prefix: string,
-  wanted: readonly ManifestFile[],
+  wanted: readonly Expected[],
 ): Promise<Map<string, ObjectInfo>> {
   const copies = new Map<string, ObjectInfo>();
-  const missing = new Map(wanted.map((file) => [file.sha256, file.size]));
+  const missing = new Map(wanted.flatMap(({ sha256, size }) => (sha256 === undefined ? [] : [[sha256, size] as const])));
   const siblings: { prefix: string; at: number }[] = [];
   for await (const { key, lastModified } of store.list(`${controlPrefix}/manifests/${under}`)) {
     const other = prefixOfManifest(controlPrefix, key);
@@ -129,19 +154,24 @@ export async function findCopies(
 }
 
 /** Throws `integrity` unless exactly the manifest's files lie under the prefix, with their sizes. Returns them by path. */
-export async function compareListing(store: Store, prefix: string, manifest: Manifest, rayHash: boolean): Promise<Map<string, ObjectInfo>> {
+export async function compareListing(
+  store: Store,
+  prefix: string,
+  files: readonly Expected[],
+  rayHash: boolean,
+): Promise<Map<string, ObjectInfo>> {
   const start = `${prefix}/`;
   const listed = new Map<string, ObjectInfo>();
   for await (const object of store.list(start)) {
     const path = object.key.slice(start.length);
     if (!(path === '' && object.size === 0) && !(rayHash && path === rayHashName)) listed.set(path, object);
   }
-  const faults = manifest.files.flatMap(({ path, size }) => {
+  const faults = files.flatMap(({ path, size }) => {
     const found = listed.get(path);
     if (found === undefined) return [`${path} is missing`];
     return found.size === size ? [] : [`${path} has ${found.size} bytes, expected ${size}`];
   });
-  const wanted = new Set(manifest.files.map((file) => file.path));
+  const wanted = new Set(files.map((file) => file.path));
   for (const path of listed.keys()) if (!wanted.has(path)) faults.push(`${path} does not belong there`);
   if (faults.length > 0) {
     const more = faults.length > 10 ? ` and ${faults.length - 10} more` : '';

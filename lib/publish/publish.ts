@@ -1,13 +1,24 @@
 import { kindOf, StepError } from '../errors.ts';
+import type { Expected } from '../integrity.ts';
 import type { Log } from '../log.ts';
-import { contentDigest, type Manifest, type ManifestFile, manifestBytes, sameContent } from '../manifest.ts';
+import { type Manifest, manifestBytes } from '../manifest.ts';
 import { checkKeys } from '../paths.ts';
 import type { Progress } from '../progress.ts';
 import { type ObjectInfo, PreconditionFailed, type Store } from '../store.ts';
 import { mapLimited } from '../transfer/pool.ts';
 import { Claim, type ClaimTiming } from './claim.ts';
+import type { Content } from './content.ts';
 import { type ControlKeys, controlKeys, type Published, readPublished, type StoredFile, storedBytes } from './control.ts';
-import { checkNesting, compareListing, digestKey, findCopies, type Inventory, rayHashName, takeInventory } from './inventory.ts';
+import {
+  type Brought,
+  checkNesting,
+  compareListing,
+  findCopies,
+  type Inventory,
+  marksOf,
+  rayHashName,
+  takeInventory,
+} from './inventory.ts';
 import { Uploads } from './uploads.ts';
 
 export interface PublishOptions {
@@ -15,7 +26,7 @@ export interface PublishOptions {
   log: Log;
   signal: AbortSignal;
   progress: Progress;
-  manifest: Manifest;
+  content: Content;
   /** What else the Hub says, kept beside the manifest; undefined when it is not known. */
   source: Uint8Array | undefined;
   /** The model's place, without slashes around it. */
@@ -35,7 +46,7 @@ export interface PublishOptions {
   send: SendFile;
 }
 
-export type SendFile = (file: ManifestFile, key: string, uploads: Uploads, signal: AbortSignal) => Promise<ObjectInfo>;
+export type SendFile = (file: Expected, key: string, uploads: Uploads, signal: AbortSignal) => Promise<Brought>;
 
 export interface PublishOutcome {
   /** What is published now: of another run when `unchanged`. */
@@ -51,9 +62,9 @@ export interface PublishOutcome {
 export interface PublishPlan {
   unchanged: boolean;
   conflict: string | undefined;
-  right: ManifestFile[];
-  copy: ManifestFile[];
-  send: ManifestFile[];
+  right: Expected[];
+  copy: Expected[];
+  send: Expected[];
   delete: string[];
 }
 
@@ -62,10 +73,10 @@ export interface PublishPlan {
  * the old state or no manifest. Throws `refused` on a conflict, `integrity` when bytes are not those of the manifest.
  */
 export async function publish(options: PublishOptions): Promise<PublishOutcome> {
-  const { store, log, prefix, controlPrefix, manifest, rayHash } = options;
+  const { store, log, prefix, controlPrefix, content, rayHash } = options;
   const keys = controlKeys(controlPrefix, prefix);
-  checkKeys([...manifest.files.map((file) => `${prefix}/${file.path}`), keys.manifest]);
-  if (rayHash && manifest.files.some((file) => file.path === rayHashName)) {
+  checkKeys([...content.files.map((file) => `${prefix}/${file.path}`), keys.manifest]);
+  if (rayHash && content.files.some((file) => file.path === rayHashName)) {
     throw new StepError('refused', `failed to add ${prefix}/${rayHashName}: the model has a file of that name`, {
       hint: 'leave --ray-hash out',
     });
@@ -80,7 +91,7 @@ export async function publish(options: PublishOptions): Promise<PublishOutcome> 
     store,
     key: keys.claim,
     runId: options.runId,
-    contentDigest: contentDigest(manifest),
+    contentDigest: content.digest,
     waitTimeout: options.waitTimeout,
     signal: options.signal,
     log,
@@ -93,14 +104,16 @@ export async function publish(options: PublishOptions): Promise<PublishOutcome> 
 
 /** The same as publish would do, told without writing. */
 export async function planPublish(options: Omit<PublishOptions, 'send' | 'progress' | 'runId' | 'waitTimeout'>): Promise<PublishPlan> {
-  const { store, manifest, prefix, controlPrefix } = options;
+  const { store, content, prefix, controlPrefix } = options;
+  const { files } = content;
   const keys = controlKeys(controlPrefix, prefix);
   const published = await readPublished(store, keys.manifest);
   const empty = { right: [], copy: [], send: [], delete: [] };
-  if (published && sameContent(published.manifest, manifest))
-    return { ...empty, unchanged: true, conflict: undefined, right: manifest.files };
+  if (published && (await content.isSame(published.manifest))) {
+    return { ...empty, unchanged: true, conflict: undefined, right: [...files] };
+  }
   const inventory = await inventoryOf(options, keys, published);
-  const missing = manifest.files.filter((file) => !inventory.right.has(file.path));
+  const missing = files.filter((file) => !inventory.right.has(file.path));
   const copies = await copiesFor(options, missing);
   const conflict = published
     ? 'another model is published there'
@@ -110,9 +123,9 @@ export async function planPublish(options: Omit<PublishOptions, 'send' | 'progre
   return {
     unchanged: false,
     conflict: options.replace ? undefined : conflict,
-    right: manifest.files.filter((file) => inventory.right.has(file.path)),
-    copy: missing.filter((file) => copies.has(file.sha256)),
-    send: missing.filter((file) => !copies.has(file.sha256)),
+    right: files.filter((file) => inventory.right.has(file.path)),
+    copy: missing.filter((file) => copies.has(file.sha256 ?? '')),
+    send: missing.filter((file) => !copies.has(file.sha256 ?? '')),
     delete: [...inventory.leftovers, ...(options.replace ? extraForeign(inventory, options) : [])],
   };
 }
@@ -124,10 +137,10 @@ function unchanged(published: Published, log: Log, uri: string): PublishOutcome 
 
 /** The published manifest when it is ours already and all its objects are there; throws `refused` when it is another's. */
 async function look(options: PublishOptions, keys: ControlKeys): Promise<Published | undefined> {
-  const { store, manifest, prefix, replace, log } = options;
+  const { store, content, prefix, replace, log } = options;
   const published = await readPublished(store, keys.manifest);
   if (published === undefined) return undefined;
-  if (!sameContent(published.manifest, manifest)) {
+  if (!(await content.isSame(published.manifest))) {
     if (replace) return undefined;
     const { repo, commit } = published.manifest.source;
     throw new StepError('refused', `failed to publish ${store.uri}/${prefix}/: other content is published there (${repo} at ${commit})`, {
@@ -135,7 +148,7 @@ async function look(options: PublishOptions, keys: ControlKeys): Promise<Publish
     });
   }
   try {
-    await compareListing(store, prefix, published.manifest, true);
+    await compareListing(store, prefix, published.manifest.files, true);
     return published;
   } catch (error) {
     if (kindOf(error) !== 'integrity') throw error;
@@ -183,7 +196,8 @@ async function bringAndPublish(
   uploads: Uploads,
   conditionalWrites: boolean,
 ): Promise<PublishOutcome> {
-  const { store, log, signal, progress, manifest, prefix, concurrency, rayHash } = options;
+  const { store, log, signal, progress, content, prefix, concurrency, rayHash } = options;
+  const { files } = content;
   const old = await readPublished(store, keys.manifest);
   const inventory = await inventoryOf(options, keys, old);
   if (inventory.foreign.length > 0 && !options.replace) {
@@ -197,39 +211,40 @@ async function bringAndPublish(
   }
   // From here until the new manifest stands, the model does not exist for anyone.
   if (old) await store.delete([keys.manifest], { etag: old.info.etag });
-  const missing = manifest.files.filter((file) => !inventory.right.has(file.path));
+  const missing = files.filter((file) => !inventory.right.has(file.path));
   const copies = await copiesFor(options, missing);
   await uploads.adopt(prefix, missing);
-  const stored = new Map(inventory.right);
+  const brought = new Map(inventory.right);
   let uploadedBytes = 0;
   let copiedBytes = 0;
-  const sizeOf = (files: readonly ManifestFile[]) => files.reduce((sum, file) => sum + file.size, 0);
-  log.info(
-    { uri: `${store.uri}/${prefix}/`, files: manifest.files.length, bytes: manifest.totalBytes, toSend: sizeOf(missing) },
-    'publishing',
-  );
-  progress.start('upload', manifest.totalBytes);
-  progress.add(manifest.totalBytes - sizeOf(missing));
+  const [totalBytes, toSend] = [sizeOf(files), sizeOf(missing)];
+  log.info({ uri: `${store.uri}/${prefix}/`, files: files.length, bytes: totalBytes, toSend }, 'publishing');
+  progress.start('upload', totalBytes);
+  progress.add(totalBytes - toSend);
   // Large files first: the last one to end is then a small one.
   const order = [...missing].sort((a, b) => b.size - a.size);
   await mapLimited(order, concurrency, async (file) => {
     signal.throwIfAborted();
     const key = `${prefix}/${file.path}`;
-    const twin = copies.get(file.sha256);
+    const twin = copies.get(file.sha256 ?? '');
     const copied = twin && (await copyFile(store, twin, key, file, log));
     if (copied) {
       copiedBytes += file.size;
       progress.add(file.size);
     } else uploadedBytes += file.size;
-    stored.set(file.path, copied ?? (await options.send(file, key, uploads, signal)));
+    brought.set(file.path, copied ?? (await options.send(file, key, uploads, signal)));
   });
   progress.end();
   await uploads.abortAll();
   const extra = [...inventory.leftovers, ...extraForeign(inventory, options)];
-  if (rayHash) await store.put(`${prefix}/${rayHashName}`, Buffer.from(manifest.source.commit));
+  if (rayHash) await store.put(`${prefix}/${rayHashName}`, Buffer.from(content.commit));
   if (extra.length > 0) await store.delete(extra);
-  const listed = await compareListing(store, prefix, manifest, rayHash);
-  await store.put(keys.stored, storedBytes(manifest.files.map((file) => storedFile(file, stored.get(file.path), listed.get(file.path)))));
+  const listed = await compareListing(store, prefix, files, rayHash);
+  const manifest = content.manifestOf(files.map(({ path, size }) => ({ path, size, sha256: (brought.get(path) as Brought).sha256 })));
+  await store.put(
+    keys.stored,
+    storedBytes(files.map((file) => storedFile(file, brought.get(file.path) as Brought, listed.get(file.path)))),
+  );
   if (options.source) await store.put(keys.source, options.source);
   await checkNesting(store, options.controlPrefix, prefix);
   await claim.confirm();
@@ -241,33 +256,34 @@ async function bringAndPublish(
 }
 
 async function inventoryOf(
-  options: Pick<PublishOptions, 'store' | 'prefix' | 'manifest' | 'rayHash' | 'concurrency'>,
+  options: Pick<PublishOptions, 'store' | 'prefix' | 'content' | 'rayHash' | 'concurrency'>,
   keys: ControlKeys,
   old: Published | undefined,
 ): Promise<Inventory> {
-  const { store, prefix, manifest, rayHash, concurrency } = options;
+  const { store, prefix, content, rayHash, concurrency } = options;
   const known = new Set([...(old?.manifest.files.map((file) => file.path) ?? []), ...(old ? [rayHashName] : [])]);
-  return await takeInventory({ store, prefix, manifest, known, storedKey: keys.stored, rayHash, concurrency });
+  return await takeInventory({ store, prefix, files: content.files, known, storedKey: keys.stored, rayHash, concurrency });
 }
 
 async function copiesFor(
   { store, controlPrefix, versionsPrefix, prefix }: Pick<PublishOptions, 'store' | 'controlPrefix' | 'versionsPrefix' | 'prefix'>,
-  missing: readonly ManifestFile[],
+  missing: readonly Expected[],
 ): Promise<Map<string, ObjectInfo>> {
   if (versionsPrefix === undefined || missing.length === 0) return new Map();
   return await findCopies(store, controlPrefix, versionsPrefix, prefix, missing);
 }
 
 /** Foreign keys that are overwritten anyway need no delete. */
-function extraForeign(inventory: Inventory, { prefix, manifest }: Pick<PublishOptions, 'prefix' | 'manifest'>): string[] {
-  const own = new Set(manifest.files.map((file) => `${prefix}/${file.path}`));
+function extraForeign(inventory: Inventory, { prefix, content }: Pick<PublishOptions, 'prefix' | 'content'>): string[] {
+  const own = new Set(content.files.map((file) => `${prefix}/${file.path}`));
   return inventory.foreign.filter((key) => !own.has(key));
 }
 
 /** A copy inside the store; undefined when its source has changed or gone, so that the file is sent instead. */
-async function copyFile(store: Store, twin: ObjectInfo, key: string, file: ManifestFile, log: Log): Promise<ObjectInfo | undefined> {
+async function copyFile(store: Store, twin: ObjectInfo, key: string, file: Expected, log: Log): Promise<Brought | undefined> {
   try {
-    return await store.copy(twin, key, { [digestKey]: file.sha256 });
+    const { sha256 = '' } = file;
+    return { info: await store.copy(twin, key, marksOf(file, sha256)), sha256 };
   } catch (error) {
     if (!(error instanceof PreconditionFailed) && kindOf(error) !== 'not-found') throw error;
     log.info({ from: twin.key, to: key }, 'not copied: the source has changed');
@@ -275,14 +291,17 @@ async function copyFile(store: Store, twin: ObjectInfo, key: string, file: Manif
   }
 }
 
-function storedFile(file: ManifestFile, known: ObjectInfo | undefined, listed: ObjectInfo | undefined): StoredFile {
-  if (known && listed && known.etag !== listed.etag) {
+function storedFile({ path, size, gitSha1 }: Expected, { info, sha256 }: Brought, listed: ObjectInfo | undefined): StoredFile {
+  if (listed && info.etag !== listed.etag) {
     throw new StepError('integrity', `failed to verify ${listed.key}: it was overwritten while this run published`, {
       hint: 'somebody else writes there; run it again when they are done',
     });
   }
-  const { path, size, sha256 } = file;
-  return { path, size, sha256, etag: listed?.etag ?? '', versionId: known?.versionId, checksum: known?.checksum };
+  return { path, size, sha256, gitSha1, etag: info.etag, versionId: info.versionId, checksum: info.checksum };
+}
+
+function sizeOf(files: readonly Expected[]): number {
+  return files.reduce((sum, file) => sum + file.size, 0);
 }
 
 async function putManifest(store: Store, key: string, bytes: Buffer, conditionalWrites: boolean): Promise<void> {

@@ -1,12 +1,11 @@
 import { isTransient, kindOf } from '../errors.ts';
-import { Verifier } from '../integrity.ts';
-import type { ManifestFile } from '../manifest.ts';
+import { type Expected, Verifier } from '../integrity.ts';
 import type { Progress } from '../progress.ts';
-import type { ObjectInfo, Store, StoreLimits, UploadedPart } from '../store.ts';
+import type { Store, StoreLimits, UploadedPart } from '../store.ts';
 import type { Budget } from '../transfer/budget.ts';
 import type { BufferPool } from '../transfer/buffers.ts';
 import { moveParts } from '../transfer/parts.ts';
-import { digestKey } from './inventory.ts';
+import { type Brought, marksOf, rightSha256 } from './inventory.ts';
 import type { SendFile } from './publish.ts';
 import type { OpenedUpload, Uploads } from './uploads.ts';
 
@@ -19,7 +18,7 @@ export interface ByteSource {
 
 export interface SenderOptions {
   store: Store;
-  open: (file: ManifestFile) => Promise<ByteSource>;
+  open: (file: Expected) => Promise<ByteSource>;
   /** Bytes; larger where a file would not fit into the store's number of parts. */
   partSize: number;
   /** Connections to the store, and reads at once from where the bytes come from. */
@@ -57,21 +56,21 @@ export function makeSender(options: SenderOptions): SendFile {
 async function sendWhole(
   { store, connections, buffers, progress }: SenderOptions,
   source: ByteSource,
-  file: ManifestFile,
+  file: Expected,
   key: string,
   signal: AbortSignal,
-): Promise<ObjectInfo> {
+): Promise<Brought> {
   const buffer = await buffers.take(file.size, signal);
   try {
     await source.read(0, buffer.bytes, signal);
     const verifier = new Verifier(file);
     verifier.update(buffer.bytes);
-    verifier.finish();
+    const sha256 = verifier.finish();
     const leave = await connections.take(1, signal);
     try {
-      const info = await store.put(key, buffer.bytes, { metadata: { [digestKey]: file.sha256 }, model: true });
+      const info = await store.put(key, buffer.bytes, { metadata: marksOf(file, sha256), model: true });
       progress.add(file.size);
-      return info;
+      return { info, sha256 };
     } finally {
       leave();
     }
@@ -83,34 +82,34 @@ async function sendWhole(
 async function sendParts(
   options: SenderOptions,
   source: ByteSource,
-  file: ManifestFile,
+  file: Expected,
   key: string,
   partSize: number,
   uploads: Uploads,
   signal: AbortSignal,
-): Promise<ObjectInfo> {
+): Promise<Brought> {
   const { store } = options;
   const upload = await uploads.begin(key, file, partSize);
-  let parts: UploadedPart[];
+  let sent: { parts: UploadedPart[]; sha256: string };
   try {
-    parts = await readAndSend(options, source, file, upload, signal);
+    sent = await readAndSend(options, source, file, upload, signal);
   } catch (error) {
     if (kindOf(error) === 'integrity') await uploads.abort(key);
     throw error;
   }
-  const info = await complete(store, file, upload, parts);
+  const brought = await complete(store, file, upload, sent.parts, sent.sha256);
   uploads.completed(key);
-  return info;
+  return brought;
 }
 
 /** Reads and hashes in order; parts that the store has already are only compared. */
 async function readAndSend(
   { store, sources, connections, buffers, progress }: SenderOptions,
   source: ByteSource,
-  file: ManifestFile,
+  file: Expected,
   upload: OpenedUpload,
   signal: AbortSignal,
-): Promise<UploadedPart[]> {
+): Promise<{ parts: UploadedPart[]; sha256: string }> {
   const { partSize } = upload;
   const verifier = new Verifier(file);
   const parts: UploadedPart[] = [];
@@ -139,18 +138,23 @@ async function readAndSend(
       },
     },
   );
-  verifier.finish();
-  return parts;
+  return { parts, sha256: verifier.finish() };
 }
 
 /** A complete whose answer was lost is found by the digest in the object's metadata. */
-async function complete(store: Store, file: ManifestFile, upload: OpenedUpload, parts: readonly UploadedPart[]): Promise<ObjectInfo> {
+async function complete(
+  store: Store,
+  file: Expected,
+  upload: OpenedUpload,
+  parts: readonly UploadedPart[],
+  sha256: string,
+): Promise<Brought> {
   try {
-    return await store.completeMultipart(upload, parts, file.size);
+    return { info: await store.completeMultipart(upload, parts, file.size), sha256 };
   } catch (error) {
     if (kindOf(error) !== 'not-found' && !isTransient(error)) throw error;
     const found = await store.head(upload.key).catch(() => undefined);
-    if (found?.size === file.size && found.metadata?.[digestKey] === file.sha256) return found;
+    if (found && rightSha256(file, found) === sha256) return { info: found, sha256 };
     throw error;
   }
 }

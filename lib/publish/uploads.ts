@@ -1,9 +1,9 @@
 import { messageOf } from '../errors.ts';
+import type { Expected } from '../integrity.ts';
 import type { Log } from '../log.ts';
-import type { ManifestFile } from '../manifest.ts';
 import type { MultipartUpload, Store, StoredPart } from '../store.ts';
 import type { Claim } from './claim.ts';
-import { digestKey } from './inventory.ts';
+import { marksOf } from './inventory.ts';
 
 /** An upload that goes on, or a new one. */
 export interface OpenedUpload extends MultipartUpload {
@@ -31,14 +31,15 @@ export class Uploads {
   }
 
   /** Takes up what the claim's earlier holder left for the same bytes, and aborts the rest of it. Foreign uploads are never touched. */
-  async adopt(prefix: string, missing: readonly ManifestFile[]): Promise<void> {
+  async adopt(prefix: string, missing: readonly Expected[]): Promise<void> {
     this.#taken = true;
     const { inherited } = this.#claim;
     const wanted = new Map(missing.map((file) => [`${prefix}/${file.path}`, file]));
     if (inherited) {
       const stale: MultipartUpload[] = [];
       for (const [key, upload] of inherited.uploads) {
-        if (wanted.get(key)?.sha256 === upload.sha256) this.#adopted.set(key, upload);
+        const file = wanted.get(key);
+        if (file && digestOf(file) === upload.digest) this.#adopted.set(key, upload);
         else stale.push({ key, uploadId: upload.uploadId });
       }
       stale.push(...(await this.#unnamed(prefix, inherited)));
@@ -64,7 +65,7 @@ export class Uploads {
   }
 
   /** Goes on with an adopted upload of that key, else begins one and names it in the claim. */
-  async begin(key: string, file: ManifestFile, partSize: number): Promise<OpenedUpload> {
+  async begin(key: string, file: Expected, partSize: number): Promise<OpenedUpload> {
     const adopted = this.#adopted.get(key);
     if (adopted) {
       const upload = { key, uploadId: adopted.uploadId };
@@ -75,9 +76,9 @@ export class Uploads {
       }
       this.#adopted.delete(key);
     }
-    const upload = await this.#store.beginMultipart(key, { size: file.size, partSize, metadata: { [digestKey]: file.sha256 } });
+    const upload = await this.#store.beginMultipart(key, { size: file.size, partSize, metadata: marksOf(file, file.sha256) });
     this.#open.set(key, upload);
-    await this.#claim.add(key, { uploadId: upload.uploadId, sha256: file.sha256, partSize });
+    await this.#claim.add(key, { uploadId: upload.uploadId, digest: digestOf(file), partSize });
     return { ...upload, partSize, parts: new Map() };
   }
 
@@ -112,4 +113,9 @@ export class Uploads {
       this.completed(upload.key);
     }
   }
+}
+
+/** What tells a file's bytes, as far as it is known before they come. */
+function digestOf({ sha256, gitSha1 }: Expected): string {
+  return sha256 === undefined ? `git-sha1:${gitSha1}` : `sha256:${sha256}`;
 }

@@ -2,7 +2,7 @@ import { constants } from 'node:fs';
 import { open, realpath } from 'node:fs/promises';
 import { sep } from 'node:path';
 import { kindOf, messageOf, StepError } from '../../lib/errors.ts';
-import type { ManifestFile } from '../../lib/manifest.ts';
+import type { Expected } from '../../lib/integrity.ts';
 import type { ByteSource } from '../../lib/publish/send.ts';
 import { safeJoin } from '../../lib/workspace.ts';
 
@@ -10,7 +10,7 @@ import { safeJoin } from '../../lib/workspace.ts';
  * Opens a model's file to be sent. A symlink that leads out of the folder is never followed (`refused`); a file that is missing
  * (`not-found`) or has another size (`integrity`) is not sent.
  */
-export async function openLocalFile(filesDir: string, { path, size }: ManifestFile): Promise<ByteSource> {
+export async function openLocalFile(filesDir: string, { path, size }: Expected): Promise<ByteSource> {
   const target = safeJoin(filesDir, path);
   const real = await realpath(target).catch((error: NodeJS.ErrnoException) => {
     throw new StepError(error.code === 'ENOENT' ? 'not-found' : kindOf(error), `failed to read ${path}: ${messageOf(error)}`, {

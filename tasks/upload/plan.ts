@@ -1,10 +1,10 @@
-import type { ManifestFile } from '../../lib/manifest.ts';
+import type { Expected } from '../../lib/integrity.ts';
 import type { PublishPlan } from '../../lib/publish/publish.ts';
 import { showBytes } from '../../lib/units.ts';
 
 /** A plan as text for people, or as one line of JSON for machines. */
 export function showPlan(uri: string, plan: PublishPlan, forPeople: boolean): string {
-  const sum = (files: readonly ManifestFile[]) => ({ files: files.length, bytes: files.reduce((total, file) => total + file.size, 0) });
+  const sum = (files: readonly Expected[]) => ({ files: files.length, bytes: files.reduce((total, file) => total + file.size, 0) });
   const { unchanged, conflict } = plan;
   const sums = { send: sum(plan.send), copy: sum(plan.copy), keep: sum(plan.right) };
   if (!forPeople) return `${JSON.stringify({ uri, unchanged, conflict: conflict ?? null, ...sums, delete: plan.delete })}\n`;

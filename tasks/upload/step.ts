@@ -20,6 +20,7 @@ import {
 } from '../../lib/params/groups.ts';
 import { publishResults } from '../../lib/params/results.ts';
 import { isSkipped, resultsOf } from '../../lib/pass-on.ts';
+import { contentOf } from '../../lib/publish/content.ts';
 import { type PublishOutcome, planPublish, publish } from '../../lib/publish/publish.ts';
 import { makeSender } from '../../lib/publish/send.ts';
 import { defineStep } from '../../lib/step.ts';
@@ -77,7 +78,7 @@ export const upload = defineStep({
       store,
       log: ctx.log,
       signal: ctx.signal,
-      manifest,
+      content: contentOf(manifest),
       source: await readFile(folder.source).catch(() => undefined),
       prefix,
       controlPrefix,
