@@ -11,12 +11,14 @@ export function isBucketName(name: string): boolean {
   return /^[a-z\d][a-z\d.-]{1,61}[a-z\d]$/.test(name) && !name.includes('..') && !/^\d+\.\d+\.\d+\.\d+$/.test(name);
 }
 
+/** ListBuckets: every bucket by name, on one page. */
 export function listBuckets(call: Call): void {
   const buckets = [...call.world.buckets.values()].sort((a, b) => (a.name < b.name ? -1 : 1));
   const entries = buckets.map((bucket) => element('Bucket', elements({ Name: bucket.name, CreationDate: bucket.created.toISOString() })));
   call.sendXml(element('ListAllMyBucketsResult', [owner, element('Buckets', entries)]));
 }
 
+/** CreateBucket: 409 where it exists already. */
 export async function createBucket(call: Call): Promise<void> {
   if (Number(call.header('content-length') ?? 0) > 0) expectRoot(await receiveXml(call), 'CreateBucketConfiguration');
   if (!isBucketName(call.bucketName)) throw new S3Error('InvalidBucketName', { BucketName: call.bucketName });
@@ -25,27 +27,32 @@ export async function createBucket(call: Call): Promise<void> {
   call.send(200, { location: `/${call.bucketName}` });
 }
 
+/** HeadBucket: names the region. */
 export function headBucket(call: Call): void {
   void call.bucket;
   call.send(200, { 'x-amz-bucket-region': call.settings.region ?? 'us-east-1' });
 }
 
+/** DeleteBucket: 409 BucketNotEmpty while versions are in it. */
 export function deleteBucket(call: Call): void {
   if (call.bucket.versions.size > 0) throw new S3Error('BucketNotEmpty', { BucketName: call.bucketName });
   call.world.buckets.delete(call.bucketName);
   call.send(204);
 }
 
+/** GetBucketLocation: empty for us-east-1. */
 export function getBucketLocation(call: Call): void {
   void call.bucket;
   const region = call.settings.region ?? 'us-east-1';
   call.sendXml(element('LocationConstraint', region === 'us-east-1' ? '' : region));
 }
 
+/** GetBucketVersioning: no status where it was never set. */
 export function getBucketVersioning(call: Call): void {
   call.sendXml(element('VersioningConfiguration', elements({ Status: call.bucket.versioning })));
 }
 
+/** PutBucketVersioning: Enabled or Suspended. */
 export async function putBucketVersioning(call: Call): Promise<void> {
   const { bucket } = call;
   const status = textOf(expectRoot(await receiveXml(call), 'VersioningConfiguration'), 'Status');

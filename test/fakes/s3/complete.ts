@@ -11,6 +11,7 @@ import { encryptionHeaders, versionHeaders } from './properties.ts';
 import { type Part, StoredObject, type Upload } from './state.ts';
 import { all, element, elements, textOf, type XmlNode } from './xml.ts';
 
+/** CompleteMultipartUpload: all checks before anything changes; the parts become one object at once. */
 export async function completeMultipartUpload(call: Call): Promise<void> {
   const { bucket } = call;
   const root = expectRoot(await receiveXml(call, { ofObject: true }), 'CompleteMultipartUpload');

@@ -46,6 +46,7 @@ export function findCopySource(call: Call): CopySource {
   return { object, bucketName, versionId };
 }
 
+/** CopyObject: shares the bytes; what is said of the object is copied or replaced by the directives. */
 export async function copyObject(call: Call): Promise<void> {
   const { bucket } = call;
   const { object: source, bucketName, versionId } = findCopySource(call);

@@ -8,6 +8,7 @@ import { element, elements } from './xml.ts';
 
 const initiator = owner.replaceAll('Owner>', 'Initiator>');
 
+/** ListParts: by number, page by page. */
 export function listParts(call: Call): void {
   const upload = findUpload(call);
   const most = Math.min(call.number('max-parts') ?? call.settings.pageSize, call.settings.pageSize);

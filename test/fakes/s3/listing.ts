@@ -21,6 +21,7 @@ interface PageWishes {
   most: number;
 }
 
+/** ListObjectsV2: pages by an opaque token of the last entry. */
 export function listObjectsV2(call: Call): void {
   const { bucket, query } = call;
   const token = query.get('continuation-token');

@@ -13,6 +13,7 @@ import { element, elements } from './xml.ts';
 const mostParts = 10_000;
 let uploadsMade = 0;
 
+/** CreateMultipartUpload: settles the checksum algorithm and what is said of the object. */
 export function createMultipartUpload(call: Call): void {
   const { bucket } = call;
   const checksumAlgorithm = requestedAlgorithm(call);
@@ -35,6 +36,7 @@ export function createMultipartUpload(call: Call): void {
   });
 }
 
+/** UploadPart: replaces an older part of that number. */
 export async function uploadPart(call: Call): Promise<void> {
   const number = partNumber(call);
   const upload = findUpload(call);
@@ -51,6 +53,7 @@ export async function uploadPart(call: Call): Promise<void> {
   call.send(200, { etag: part.etag, ...checksumHeaders(part.checksums, undefined), ...encryptionHeaders(upload.properties) });
 }
 
+/** UploadPartCopy: a range of another object as a part. */
 export async function uploadPartCopy(call: Call): Promise<void> {
   const number = partNumber(call);
   const upload = findUpload(call);
@@ -77,6 +80,7 @@ export async function uploadPartCopy(call: Call): Promise<void> {
   );
 }
 
+/** AbortMultipartUpload: frees the parts. */
 export function abortMultipartUpload(call: Call): void {
   endUpload(call, findUpload(call), []);
   call.send(204);

@@ -30,6 +30,7 @@ export function readProperties(call: Call): Properties {
   };
 }
 
+/** The headers that are kept as they are; `aws-chunked` is taken off Content-Encoding. */
 export function readHeaders(call: Call): Record<string, string> {
   const headers: Record<string, string> = {};
   for (const name of keptHeaders) {
@@ -41,6 +42,7 @@ export function readHeaders(call: Call): Record<string, string> {
   return headers;
 }
 
+/** x-amz-meta-* within 2048 bytes, names and values together. */
 export function readMetadata(call: Call): Record<string, string> {
   const metadata = Object.fromEntries(call.headersBehind('x-amz-meta-'));
   const size = Object.entries(metadata).reduce((sum, [name, value]) => sum + name.length + Buffer.byteLength(value), 0);
@@ -48,6 +50,7 @@ export function readMetadata(call: Call): Record<string, string> {
   return metadata;
 }
 
+/** STANDARD unless asked otherwise; 400 for a class that S3 does not have. */
 export function readStorageClass(call: Call): string {
   const storageClass = call.header('x-amz-storage-class') ?? 'STANDARD';
   if (!storageClasses.includes(storageClass)) {

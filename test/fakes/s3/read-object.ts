@@ -14,6 +14,7 @@ interface Range {
 
 const overrides = ['content-type', 'cache-control', 'content-disposition', 'content-encoding', 'content-language', 'expires'];
 
+/** HeadObject: what GetObject would say, without the body. */
 export async function headObject(call: Call): Promise<void> {
   const object = findObject(call.bucket, call.key, call.query.get('versionId'));
   const { status, headers } = await describe(call, object);
@@ -21,6 +22,7 @@ export async function headObject(call: Call): Promise<void> {
   call.response.end();
 }
 
+/** GetObject: all, one range, or one part; holds the bytes while it sends them. */
 export async function getObject(call: Call): Promise<void> {
   const object = findObject(call.bucket, call.key, call.query.get('versionId'));
   object.content.retain();

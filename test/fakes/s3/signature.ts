@@ -68,12 +68,13 @@ export function verifySignature(request: IncomingMessage, target: Target, rules:
   return { key, signature: claim.signature, timestamp: claim.timestamp, scope };
 }
 
-/** The hash that a chunk's or trailer's signature is made over and from; gives the signature. */
+/** The signature of a chunk or of the trailers: over the signature before it and the hashes of its own bytes. */
 export function chunkSignature(context: SigningContext, kind: 'PAYLOAD' | 'TRAILER', previous: string, hashes: string[]): string {
   const toSign = [`${algorithm}-${kind}`, context.timestamp, context.scope, previous, ...hashes].join('\n');
   return createHmac('sha256', context.key).update(toSign).digest('hex');
 }
 
+/** In hex. */
 export function sha256(data: string | Uint8Array): string {
   return createHash('sha256').update(data).digest('hex');
 }

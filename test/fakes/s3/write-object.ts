@@ -11,6 +11,7 @@ import { all, element, elements, textOf } from './xml.ts';
 
 const mostKeysAtOnce = 1000;
 
+/** PutObject: conditions are checked when the body has arrived, so that of several writers one wins. */
 export async function putObject(call: Call): Promise<void> {
   void call.bucket;
   const properties = readProperties(call);
@@ -32,6 +33,7 @@ export async function putObject(call: Call): Promise<void> {
   });
 }
 
+/** DeleteObject: 204 also where nothing is. */
 export function deleteObject(call: Call): void {
   const versionId = call.query.get('versionId');
   if (versionId === undefined && call.header('if-match') !== undefined) checkWrite(call);
@@ -39,6 +41,7 @@ export function deleteObject(call: Call): void {
   call.send(204, { 'x-amz-version-id': removed.versionId, 'x-amz-delete-marker': removed.marker ? 'true' : undefined });
 }
 
+/** DeleteObjects: up to 1000 keys, each with its own result. */
 export async function deleteObjects(call: Call): Promise<void> {
   const { bucket, settings } = call;
   const verifiable = call.header('content-md5') !== undefined || (settings.checksums === 'verify' && hasChecksum(call));
@@ -74,12 +77,14 @@ export async function deleteObjects(call: Call): Promise<void> {
   call.sendXml(element('DeleteResult', results));
 }
 
+/** GetObjectTagging. */
 export function getObjectTagging(call: Call): void {
   const object = findObject(call.bucket, call.key, call.query.get('versionId'));
   const tags = Object.entries(object.tags).map(([Key, Value]) => element('Tag', elements({ Key, Value })));
   call.sendXml(element('Tagging', [element('TagSet', tags)]), versionHeaders(call, object));
 }
 
+/** PutObjectTagging: replaces all tags. */
 export async function putObjectTagging(call: Call): Promise<void> {
   const root = expectRoot(await receiveXml(call), 'Tagging');
   const object = findObject(call.bucket, call.key, call.query.get('versionId'));
@@ -88,6 +93,7 @@ export async function putObjectTagging(call: Call): Promise<void> {
   call.send(200, versionHeaders(call, object));
 }
 
+/** DeleteObjectTagging. */
 export function deleteObjectTagging(call: Call): void {
   const object = findObject(call.bucket, call.key, call.query.get('versionId'));
   object.tags = {};
