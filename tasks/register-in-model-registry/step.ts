@@ -1,5 +1,11 @@
-import { StepError } from '../../lib/errors.ts';
-import { schema } from '../../lib/params/declare.ts';
+import { stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { isTransient, kindOf, messageOf, StepError } from '../../lib/errors.ts';
+import { hubOf } from '../../lib/hub/connection.ts';
+import { resolveRevision } from '../../lib/hub/resolve.ts';
+import { parseManifest } from '../../lib/manifest.ts';
+import { type Identity, identityOf, namesOf, prefixOf } from '../../lib/naming.ts';
+import { schema, type ValuesOf } from '../../lib/params/declare.ts';
 import {
   hubParams,
   manifestParams,
@@ -9,40 +15,174 @@ import {
   registryParams,
   s3Params,
   storeDirParams,
+  transferParams,
   workspaceParams,
 } from '../../lib/params/groups.ts';
-import { defineStep } from '../../lib/step.ts';
+import { abandon, complete, type Registration, reserve, type Subject } from '../../lib/registry/registration.ts';
+import { Registry } from '../../lib/registry/registry.ts';
+import { defineStep, type StepContext } from '../../lib/step.ts';
+import { findManifest, readManifestFile, writeAtomically } from '../../lib/workspace.ts';
+import { detailsOf } from './details.ts';
+import { openPlace, type Place } from './place.ts';
+import { readPublished } from './published.ts';
+
+const params = schema({
+  phase: {
+    type: 'string',
+    enum: ['all', 'reserve', 'complete', 'abandon'],
+    description: 'all at once, or reserve first, then complete or abandon.',
+    default: 'all',
+  },
+  modelUri: { type: 'string', description: "URI of the published model, as upload's result gives it." },
+  modelArtifactId: {
+    type: 'string',
+    pattern: '^[1-9][0-9]{0,9}$',
+    description: 'Artifact that a reservation made, for complete and abandon.',
+  },
+  ...modelParams,
+  ...namingParams,
+  ...registryParams,
+  ...hubParams,
+  ...s3Params,
+  ...storeDirParams,
+  ...workspaceParams,
+  ...manifestParams,
+  retries: transferParams.retries,
+  stallTimeout: transferParams.stallTimeout,
+  ...networkParams,
+});
+
+type Params = ValuesOf<typeof params>;
+
+const noIds = { 'registered-model-id': '', 'model-version-id': '', 'model-artifact-id': '' };
+const names = ['register', 'register-in-model-registry'];
 
 export const register = defineStep({
   name: 'register-in-model-registry',
   aliases: ['register'],
   summary: 'Registers a published model in the Kubeflow Model Registry.',
-  params: schema({
-    phase: {
-      type: 'string',
-      enum: ['all', 'reserve', 'complete', 'abandon'],
-      description: 'all at once, or reserve first, then complete or abandon.',
-      default: 'all',
-    },
-    modelUri: { type: 'string', description: "URI of the published model, as upload's result gives it." },
-    modelArtifactId: { type: 'string', description: 'Artifact that a reservation made, for complete and abandon.' },
-    ...modelParams,
-    ...namingParams,
-    ...registryParams,
-    ...hubParams,
-    ...s3Params,
-    ...storeDirParams,
-    ...workspaceParams,
-    ...manifestParams,
-    ...networkParams,
-  }),
+  params,
   results: {
     'registered-model-id': 'Id of the RegisteredModel; empty when there is no registry.',
     'model-version-id': 'Id of the ModelVersion; empty when there is no registry.',
     'model-artifact-id': 'Id of the ModelArtifact; empty when there is no registry.',
     commit: 'Commit that was registered or reserved: the revision for the steps that follow.',
   },
-  async run(): Promise<never> {
-    throw new StepError('bug', 'failed to register: not built');
+  async run(params, ctx) {
+    const { phase, modelRegistryUrl: url } = params;
+    const skipped = params.skipTasks.some((task) => names.includes(task) || task === params.taskName);
+    if (url === undefined || skipped) {
+      ctx.log.info({ phase, why: skipped ? '--skip-tasks' : 'no --model-registry-url' }, 'nothing is registered: passing on');
+      return { ...noIds, commit: phase === 'reserve' ? await resolveCommit(params, ctx) : await knownCommit(params) };
+    }
+    const { modelRegistryToken: token, retries, stallTimeout } = params;
+    const dryRun = ctx.dryRun ? ctx.print : undefined;
+    const registry = new Registry({ url, token, retries, stallTimeout, signal: ctx.signal, log: ctx.log, dryRun });
+    if (phase === 'abandon')
+      return { ...noIds, 'model-artifact-id': await abandonPhase(registry, params, ctx), commit: await knownCommit(params) };
+    if (phase === 'reserve') {
+      const identity: Identity = { repo: repoOf(params), commit: await resolveCommit(params, ctx) };
+      const place = await openPlace(params, ctx);
+      return resultsOf(await reserveAt(registry, place, identity, params), identity, ctx);
+    }
+    return await publishedPhase(registry, params, ctx);
   },
 });
+
+/** Phases all and complete: the manifest in the store says what is registered. */
+async function publishedPhase(registry: Registry, params: Params, ctx: StepContext) {
+  const place = await openPlace(params, ctx);
+  const expected = await expectedIdentity(params);
+  const expectedPrefix = expected && prefixFor(expected, params);
+  const prefix = params.modelUri ? place.prefixOf(params.modelUri) : expectedPrefix;
+  if (prefix === undefined) {
+    throw new StepError('usage', 'failed to register: what was published is not known', {
+      hint: 'give --model-uri, or the --workspace that upload worked on',
+    });
+  }
+  // Reserved before the manifest is looked for, so that the registry shows what is missing.
+  const early = params.phase === 'all' && expected && prefix === expectedPrefix;
+  const reserved = early ? await reserveAt(registry, place, expected, params) : undefined;
+  const published = await readPublished(place, prefix, params, ctx);
+  const identity = identityOf(published.manifest);
+  const subject: Subject = { identity, ...namesOf(identity, params), uri: `${place.uri}/${prefix}/` };
+  const done = await complete(registry, subject, detailsOf(identity, place, prefix, params, published), published.sha256);
+  const begun = params.modelArtifactId || reserved?.artifact.id;
+  if (begun && begun !== done.artifact.id) {
+    ctx.log.warn({ reserved: begun, registered: done.artifact.id }, 'what was published is not what was reserved');
+    await abandon(registry, { artifactId: begun }, ctx.log);
+  }
+  await leaveVersionId(params.workspace, done, ctx);
+  return resultsOf(done, identity, ctx);
+}
+
+async function reserveAt(registry: Registry, place: Place, identity: Identity, params: Params): Promise<Registration> {
+  const prefix = prefixFor(identity, params);
+  const subject: Subject = { identity, ...namesOf(identity, params), uri: `${place.uri}/${prefix}/` };
+  return await reserve(registry, subject, detailsOf(identity, place, prefix, params));
+}
+
+/** Keyed by what reserve gave, or by names where it gave nothing; what was never reserved needs no abandoning. */
+async function abandonPhase(registry: Registry, params: Params, ctx: StepContext): Promise<string> {
+  const { modelArtifactId } = params;
+  if (modelArtifactId) return (await abandon(registry, { artifactId: modelArtifactId }, ctx.log)) ?? '';
+  try {
+    const identity = { repo: repoOf(params), commit: isCommit(params.revision) ? params.revision : await resolveCommit(params, ctx) };
+    return (await abandon(registry, { identity, ...namesOf(identity, params) }, ctx.log)) ?? '';
+  } catch (error) {
+    if (isTransient(error) || ctx.signal.aborted) throw error;
+    ctx.log.info({ error: messageOf(error) }, 'nothing to abandon: what would have been reserved is not known');
+    return '';
+  }
+}
+
+/**
+ * Who is to be registered, as far as it is known before the store is asked: by the manifest that was named, else the parameters, else the
+ * workspace's newest manifest. With a URI the workspace is left alone: its newest model may be another one, and it need not be mounted.
+ */
+async function expectedIdentity({ workspace, manifest, modelId, revision, modelUri }: Params): Promise<Identity | undefined> {
+  if (manifest === undefined && modelId !== undefined && isCommit(revision)) return { repo: modelId, commit: revision };
+  if (manifest === undefined && modelUri) return undefined;
+  try {
+    const path = await findManifest(workspace, manifest);
+    const identity = identityOf(parseManifest(await readManifestFile(path), path));
+    return modelId === undefined || identity.repo === modelId ? identity : undefined;
+  } catch (error) {
+    if (kindOf(error) === 'not-found') return undefined;
+    throw error;
+  }
+}
+
+async function resolveCommit(params: Params, ctx: StepContext): Promise<string> {
+  return (await resolveRevision(hubOf(params, ctx), repoOf(params), params.revision)).commit;
+}
+
+async function knownCommit(params: Params): Promise<string> {
+  return (await expectedIdentity(params))?.commit ?? '';
+}
+
+function repoOf({ modelId, phase }: Params): string {
+  if (modelId !== undefined) return modelId;
+  throw new StepError('usage', `failed to read parameters: --phase ${phase} needs --model-id`);
+}
+
+function prefixFor(identity: Identity, { keyTemplate, controlPrefix, ...given }: Params): string {
+  return prefixOf(keyTemplate, identity, namesOf(identity, given), controlPrefix);
+}
+
+function isCommit(revision: string): boolean {
+  return /^[0-9a-f]{40}$/.test(revision);
+}
+
+/** For pipelines that read files (design section 5). */
+async function leaveVersionId(workspace: string, { version }: Registration, { dryRun }: StepContext): Promise<void> {
+  const there = await stat(workspace).catch(() => undefined);
+  if (there?.isDirectory() && !dryRun) await writeAtomically(join(workspace, 'model_version_id'), version.id);
+}
+
+function resultsOf({ model, version, artifact }: Registration, { commit }: Identity, { log, dryRun }: StepContext) {
+  const ids = { 'registered-model-id': model.id, 'model-version-id': version.id, 'model-artifact-id': artifact.id };
+  const event = artifact.state === 'LIVE' ? 'registered' : 'reserved';
+  if (!dryRun) log.info({ model: model.name, version: version.name, uri: artifact.uri, ...ids }, event);
+  return { ...ids, commit };
+}

@@ -1,0 +1,65 @@
+import { resolve } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { StepError } from '../../lib/errors.ts';
+import { FolderStore } from '../../lib/folder-store.ts';
+import type { GroupValues } from '../../lib/params/declare.ts';
+import type { s3Params, storeDirParams } from '../../lib/params/groups.ts';
+import { pathFault } from '../../lib/paths.ts';
+import { type S3GetOptions, s3Get } from '../../lib/s3-get.ts';
+import { regionOf, s3Settings } from '../../lib/s3-settings.ts';
+import type { StepContext } from '../../lib/step.ts';
+
+export type PlaceParams = GroupValues<typeof s3Params> &
+  GroupValues<typeof storeDirParams> &
+  Pick<S3GetOptions, 'retries' | 'stallTimeout'> & { modelUri?: string | undefined };
+
+/** As much of a store as registering needs: a GET now and then. */
+export interface Place {
+  /** `s3://bucket` or `file:///folder`. */
+  uri: string;
+  /** What a reader must know besides the URI; empty for a folder and, for the endpoint, on AWS. */
+  location: { endpoint?: string | undefined; region?: string | undefined };
+  /** The prefix that a model URI of this store names. Throws `usage` for any other. */
+  prefixOf(modelUri: string): string;
+  /** The object's bytes; undefined when it is not there. */
+  get(key: string): Promise<Buffer | undefined>;
+}
+
+/** The store that the parameters name; a model URI may name the bucket in their place. Throws `usage` when neither does. */
+export async function openPlace(params: PlaceParams, { signal, log }: Pick<StepContext, 'signal' | 'log'>): Promise<Place> {
+  const { storeDir, modelUri, retries, stallTimeout } = params;
+  if (storeDir !== undefined && params.s3Bucket !== undefined)
+    throw new StepError('usage', 'failed to open the store: --s3-bucket and --store-dir are both given');
+  if (storeDir !== undefined) return folderPlace(storeDir, params.controlPrefix);
+  const bucket = params.s3Bucket ?? /^s3:\/\/([^/]+)/.exec(modelUri ?? '')?.[1];
+  if (bucket === undefined) throw new StepError('usage', 'failed to open the store: --s3-bucket is missing (or --store-dir for a folder)');
+  const settings = s3Settings({ ...params, s3Bucket: bucket });
+  const uri = `s3://${bucket}`;
+  return {
+    uri,
+    location: { endpoint: settings.endpoint, region: await regionOf(settings) },
+    prefixOf: (given) => prefixIn(uri, given),
+    get: (key) => s3Get(key, { settings, retries, stallTimeout, signal, log }),
+  };
+}
+
+function folderPlace(dir: string, controlPrefix: string): Place {
+  const store = new FolderStore(dir, controlPrefix);
+  return {
+    uri: store.uri,
+    location: {},
+    prefixOf: (given) => prefixIn(store.uri, given.startsWith('file:') ? pathToFileURL(resolve(fileURLToPath(given))).href : given),
+    get: async (key) => (await store.get(key))?.bytes,
+  };
+}
+
+function prefixIn(uri: string, modelUri: string): string {
+  const prefix = modelUri.startsWith(`${uri}/`) ? modelUri.slice(uri.length + 1).replace(/\/$/, '') : undefined;
+  const fault = prefix === undefined ? `it does not lie in ${uri}` : pathFault(prefix);
+  if (prefix === undefined || fault !== undefined) {
+    throw new StepError('usage', `failed to use --model-uri ${modelUri}: ${fault}`, {
+      hint: "give upload's result model-uri, and the same --s3-bucket or --store-dir",
+    });
+  }
+  return prefix;
+}
