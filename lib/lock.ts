@@ -124,9 +124,8 @@ export async function look(path: string): Promise<SeenLock | undefined> {
 
 async function isStale(path: string, seen: SeenLock, staleMs: number): Promise<boolean> {
   const holder = parse(seen.text);
-  const own = ownHolder();
-  const near = holder?.pidNamespace !== undefined && holder.pidNamespace === own.pidNamespace && holder.bootId === own.bootId;
-  if (holder && near && holder.host === own.host) return holder.startTime !== startTimeOf(holder.pid);
+  const gone = holder && isGone(holder);
+  if (gone !== undefined) return gone;
   return (await volumeNow(path)) - seen.mtimeMs > staleMs;
 }
 
@@ -209,7 +208,15 @@ function lostError(path: string, why: string): StepError {
 
 let known: Omit<LockHolder, 'id'> | undefined;
 
-function ownHolder(): LockHolder {
+/** Whether the process that holds something is gone; undefined where it cannot be seen from here: another machine, or another pod. */
+export function isGone(holder: LockHolder): boolean | undefined {
+  const own = ownHolder();
+  const near = holder.pidNamespace !== undefined && holder.pidNamespace === own.pidNamespace && holder.bootId === own.bootId;
+  return near && holder.host === own.host ? holder.startTime !== startTimeOf(holder.pid) : undefined;
+}
+
+/** This process, as it names itself in what it holds. */
+export function ownHolder(): LockHolder {
   known ??= {
     host: hostname(),
     bootId: orUndefined(() => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()),

@@ -29,9 +29,16 @@ const maxRedirects = 5;
 
 /** The Hub of a run's parameters. Throws `usage` when its address is none. */
 export function hubOf({ hubUrl, hubToken, retries, stallTimeout }: HubOptions, { log, signal }: { log: Log; signal: AbortSignal }): Hub {
-  const url = hubUrl.replace(/\/+$/, '');
-  if (!URL.canParse(url)) throw new StepError('usage', `failed to use --hub-url ${url}: it is no address`);
-  return { url, origin: new URL(url).origin, token: hubToken, retries, stallTimeout, log, signal };
+  const parsed = URL.canParse(hubUrl) ? new URL(hubUrl) : undefined;
+  if (parsed === undefined) throw new StepError('usage', `failed to use --hub-url ${hubUrl}: it is no address`);
+  const { origin, pathname, username, password, search } = parsed;
+  if (username + password + search !== '') {
+    throw new StepError('usage', `failed to use --hub-url ${shownUrl(parsed)}: it holds more than an address`, {
+      hint: 'a token goes into HF_TOKEN',
+    });
+  }
+  const url = origin + pathname.replace(/\/+$/, '');
+  return { url, origin, token: hubToken, retries, stallTimeout, log, signal };
 }
 
 export interface Followed {

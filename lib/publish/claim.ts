@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isTransient, messageOf, StepError } from '../errors.ts';
+import { isGone, type LockHolder, ownHolder } from '../lock.ts';
 import type { Log } from '../log.ts';
 import { type ObjectInfo, PreconditionFailed, type Store } from '../store.ts';
 
@@ -18,6 +19,8 @@ interface ClaimRecord {
   runId: string;
   /** Differs for every process: two tries of one run cannot both hold it. */
   holder: string;
+  /** Which process that is, so that a run on the same machine sees when it is gone. */
+  process?: LockHolder | undefined;
   contentDigest: string;
   /** When this claim was first made, by the store's clock (ISO 8601). */
   since: string;
@@ -95,11 +98,12 @@ export class Claim {
       const before = found && parseClaim(found.bytes);
       const since = before && before.contentDigest === contentDigest ? before.since : store.now().toISOString();
       const ageMs = found ? store.now().getTime() - found.info.lastModified.getTime() : 0;
-      if (found === undefined || before === undefined || before.runId === runId || before.released || ageMs >= timing.staleMs) {
+      if (found === undefined || before === undefined || ageMs >= timing.staleMs || isFree(before, runId)) {
         const record: ClaimRecord = {
           schemaVersion: 1,
           runId,
           holder,
+          process: ownHolder(),
           contentDigest,
           since,
           released: false,
@@ -229,6 +233,11 @@ export class Claim {
   }
 }
 
+/** Ours from an earlier try, given back, or of a process of this machine that is gone. */
+function isFree({ released, runId, process }: ClaimRecord, own: string): boolean {
+  return released || runId === own || (process !== undefined && isGone(process) === true);
+}
+
 function claimBytes(record: ClaimRecord): Buffer {
   return Buffer.from(`${JSON.stringify(record, null, 2)}\n`);
 }
@@ -242,6 +251,7 @@ function parseClaim(bytes: Buffer): ClaimRecord | undefined {
       schemaVersion: 1,
       runId: record.runId,
       holder: record.holder,
+      process: record.process,
       contentDigest: String(record.contentDigest),
       since: Number.isNaN(Date.parse(String(record.since))) ? new Date(0).toISOString() : String(record.since),
       released: record.released === true,

@@ -3,6 +3,7 @@ import { explain } from '../../lib/errors.ts';
 import { hubOf } from '../../lib/hub/connection.ts';
 import { listFiles } from '../../lib/hub/list.ts';
 import { resolveRevision } from '../../lib/hub/resolve.ts';
+import { sourceRecord } from '../../lib/hub/source-record.ts';
 import { withLock } from '../../lib/lock.ts';
 import { makeManifest, manifestBytes } from '../../lib/manifest.ts';
 import { schema } from '../../lib/params/declare.ts';
@@ -24,7 +25,7 @@ import { checkFreeSpace, manifestResult, modelFolder, writeAtomically } from '..
 import { bringFiles, bytesToMove } from './bring.ts';
 import { finishedManifest } from './finished.ts';
 import { checkCollisions, localFiles } from './local.ts';
-import { showPlan, sourceRecord } from './source.ts';
+import { showPlan } from './plan.ts';
 
 export const download = defineStep({
   name: 'download',

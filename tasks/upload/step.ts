@@ -21,6 +21,7 @@ import {
 import { publishResults } from '../../lib/params/results.ts';
 import { isSkipped, resultsOf } from '../../lib/pass-on.ts';
 import { contentOf } from '../../lib/publish/content.ts';
+import { showPlan } from '../../lib/publish/plan.ts';
 import { type PublishOutcome, planPublish, publish } from '../../lib/publish/publish.ts';
 import { makeSender } from '../../lib/publish/send.ts';
 import { defineStep } from '../../lib/step.ts';
@@ -28,7 +29,6 @@ import { Budget } from '../../lib/transfer/budget.ts';
 import { BufferPool, bufferBytes } from '../../lib/transfer/buffers.ts';
 import { findManifest, folderAt, type ModelFolder, readManifestFile, writeAtomically } from '../../lib/workspace.ts';
 import { openLocalFile } from './local-files.ts';
-import { showPlan } from './plan.ts';
 
 export const upload = defineStep({
   name: 'upload',

@@ -1,6 +1,6 @@
-import type { Expected } from '../../lib/integrity.ts';
-import type { PublishPlan } from '../../lib/publish/publish.ts';
-import { showBytes } from '../../lib/units.ts';
+import type { Expected } from '../integrity.ts';
+import { showBytes } from '../units.ts';
+import type { PublishPlan } from './publish.ts';
 
 /** A plan as text for people, or as one line of JSON for machines. */
 export function showPlan(uri: string, plan: PublishPlan, forPeople: boolean): string {

@@ -1,13 +1,6 @@
 import { oneLine } from '../../lib/errors.ts';
-import type { Hub } from '../../lib/hub/connection.ts';
 import type { ModelInfo } from '../../lib/hub/resolve.ts';
 import { showBytes } from '../../lib/units.ts';
-
-/** source.json: what the Hub says besides the bytes. It may change while the manifest does not. */
-export function sourceRecord(hub: Hub, repo: string, revision: string, info: ModelInfo): string {
-  const { cardData: _, ...said } = info;
-  return `${JSON.stringify({ url: `${hub.url}/${repo}`, repo, revision, ...said }, null, 2)}\n`;
-}
 
 export interface DownloadPlan {
   model: string;
