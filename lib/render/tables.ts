@@ -1,0 +1,111 @@
+import { type ErrorKind, exitCodes, StepError } from '../errors.ts';
+import { envName, kebab, type Param } from '../params/declare.ts';
+import type { Step } from '../step.ts';
+import { defaultText } from './wiring.ts';
+
+const meanings: Record<ErrorKind, string> = {
+  bug: 'a bug of modelferry',
+  usage: 'wrong parameters: all of them are listed, nothing was touched',
+  'not-found': 'model, revision, bucket or file is not there',
+  denied: 'no permission, or the model is gated',
+  transient: 'network or server trouble: a retry may help and goes on where this run ended',
+  integrity: 'bytes are not what was promised',
+  refused: 'in conflict with what is published, or no space, or unsafe files',
+  terminated: 'ended by SIGTERM; a rerun goes on where this run ended',
+};
+
+/** The blocks that README.md carries between its markers, by marker name. */
+export function renderTables(steps: readonly Step[]): Record<string, string> {
+  return { steps: stepTable(steps), parameters: paramTables(steps), results: resultTable(steps), 'exit-codes': exitCodeTable() };
+}
+
+/**
+ * Puts each block between `<!-- generated:NAME -->` and `<!-- /generated:NAME -->`; what stands there before is replaced.
+ * Throws `usage` when a marker has no block, or a block's markers are not there.
+ */
+export function fillMarkers(text: string, blocks: Readonly<Record<string, string>>): string {
+  const seen = new Set<string>();
+  const filled = text.replace(
+    /(<!-- generated:([a-z-]+) -->\n)[\s\S]*?(<!-- \/generated:\2 -->)/g,
+    (_, start: string, name: string, end: string) => {
+      const block = blocks[name];
+      if (block === undefined) throw new StepError('usage', `failed to fill marker ${name}: no such block`);
+      seen.add(name);
+      return `${start}\n${block.trimEnd()}\n\n${end}`;
+    },
+  );
+  const missing = Object.keys(blocks).filter((name) => !seen.has(name));
+  if (missing.length > 0) throw new StepError('usage', `failed to fill markers: ${missing.join(', ')} have none in the text`);
+  return filled;
+}
+
+function stepTable(steps: readonly Step[]): string {
+  return table(
+    ['step', 'does'],
+    steps.map(({ name, aliases, summary }) => [[name, ...aliases].map(code).join(', '), summary]),
+  );
+}
+
+/** One table per group; a parameter that steps declare alike stands there once. */
+function paramTables(steps: readonly Step[]): string {
+  const groups = new Map<string, Map<string, { row: string[]; steps: string[] }>>();
+  for (const step of steps) {
+    for (const [name, param] of Object.entries(step.params.properties)) {
+      const heading = param['x-group'] ?? `Only ${step.name}`;
+      const rows = groups.get(heading) ?? groups.set(heading, new Map()).get(heading)!;
+      const row = paramRow(name, param, steps);
+      const key = JSON.stringify(row);
+      rows.set(key, { row, steps: [...(rows.get(key)?.steps ?? []), step.name] });
+    }
+  }
+  return [...groups]
+    .map(([heading, rows]) => {
+      const every = new Set([...rows.values()].flatMap((row) => row.steps));
+      const lines = [...rows.values()].map(({ row, steps: some }) => {
+        const [flag = '', env = '', fallback = '', text = ''] = row;
+        return [flag, env, fallback, some.length === every.size ? text : `${text} (${some.join(', ')})`];
+      });
+      return `**${heading}** (${[...every].join(', ')})\n\n${table(['flag', 'environment', 'default', ''], lines)}`;
+    })
+    .join('\n');
+}
+
+function paramRow(name: string, param: Param, steps: readonly Step[]): string[] {
+  const needing = steps.filter((step) => step.params.required.includes(name)).map((step) => step.name);
+  const names = [envName(name), ...(param['x-env'] ?? []), ...(param['x-file-env'] ?? [])];
+  const fallback = defaultText(param);
+  const choices = param.enum ? ` One of ${param.enum.map(code).join(' ')}.` : '';
+  return [
+    param['x-secret'] ? 'none: secret' : code(`--${kebab(name)}`),
+    names.map(code).join(' '),
+    fallback === '' ? '' : code(fallback),
+    param.description.replace(/\s*\n\s*/g, ' ') + choices + (needing.length > 0 ? ` Needed by ${needing.join(', ')}.` : ''),
+  ];
+}
+
+function resultTable(steps: readonly Step[]): string {
+  const results = new Map<string, { description: string; steps: string[] }>();
+  for (const step of steps) {
+    for (const [name, description] of Object.entries(step.results)) {
+      results.set(`${name}\n${description}`, { description, steps: [...(results.get(`${name}\n${description}`)?.steps ?? []), step.name] });
+    }
+  }
+  return table(
+    ['result', 'of', ''],
+    [...results].map(([key, { description, steps: some }]) => [code(key.split('\n')[0] ?? ''), some.join(', '), description]),
+  );
+}
+
+function exitCodeTable(): string {
+  const rows = Object.entries(exitCodes).map(([kind, exitCode]) => [String(exitCode), meanings[kind as ErrorKind]]);
+  return table(['code', 'meaning'], [['0', 'done'], ...rows]);
+}
+
+function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const line = (cells: readonly string[]) => `| ${cells.map((cell) => cell.replaceAll('|', '\\|')).join(' | ')} |`;
+  return `${[line(head), `|${' --- |'.repeat(head.length)}`, ...rows.map(line)].join('\n')}\n`;
+}
+
+function code(text: string): string {
+  return `\`${text}\``;
+}

@@ -1,0 +1,98 @@
+import { Document } from 'yaml';
+import type { Step } from '../step.ts';
+import {
+  caPath,
+  commandOf,
+  generatedNote,
+  imageName,
+  type LeafEnv,
+  labelsOf,
+  leafOf,
+  resourcesOf,
+  securityContext,
+  sharesWorkspace,
+  temporaryPath,
+} from './wiring.ts';
+
+/** The one folder below /tekton that Tekton's API policy keeps stable. */
+const resultsPath = '/tekton/results';
+const input = (name: string) => `$(params.${name})`;
+
+/** The Tekton Tasks as YAML: one per step, named like it. */
+export function renderTekton(steps: readonly Step[], version: string): string {
+  const tasks = steps.map((step) => new Document(task(step, version)));
+  if (tasks[0]) tasks[0].commentBefore = ` ${generatedNote}`;
+  return tasks.map((document) => document.toString({ lineWidth: 0 })).join('---\n');
+}
+
+function task(step: Step, version: string): object {
+  const leaf = leafOf(step, { credentialsDir: true });
+  const credentials = 's3CredentialsDir' in step.params.properties;
+  return {
+    apiVersion: 'tekton.dev/v1',
+    kind: 'Task',
+    metadata: {
+      name: step.name,
+      labels: labelsOf(version),
+      annotations: { 'tekton.dev/pipelines.minVersion': '0.56.0', 'tekton.dev/displayName': `modelferry ${step.name}` },
+    },
+    spec: {
+      description: step.summary,
+      params: leaf.params.map(({ name, description, default: value }) => ({
+        name,
+        type: 'string',
+        description,
+        ...(value !== undefined && { default: value }),
+      })),
+      workspaces: [
+        {
+          name: 'workspace',
+          description: 'Folder that the steps share.',
+          ...(!sharesWorkspace(step) && { optional: true }),
+        },
+        ...(credentials
+          ? [
+              {
+                name: 's3-credentials',
+                description: 'A Secret: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and more.',
+                optional: true,
+                readOnly: true,
+              },
+            ]
+          : []),
+      ],
+      results: Object.entries(step.results).map(([name, description]) => ({ name, type: 'string', description })),
+      volumes: [
+        { name: 'tmp', emptyDir: {} },
+        { name: 'ca', configMap: { name: input('ca-configmap'), optional: true } },
+      ],
+      steps: [
+        {
+          name: step.name,
+          image: `${imageName}:${version}`,
+          imagePullPolicy: 'IfNotPresent',
+          command: commandOf(step),
+          workingDir: sharesWorkspace(step) ? '$(workspaces.workspace.path)' : temporaryPath,
+          env: [
+            { name: 'WORKSPACE', value: '$(workspaces.workspace.path)' },
+            { name: 'RESULTS_DIR', value: resultsPath },
+            ...(credentials ? [{ name: 'S3_CREDENTIALS_DIR', value: '$(workspaces.s3-credentials.path)' }] : []),
+            ...leaf.env.map(environment),
+          ],
+          envFrom: [{ configMapRef: { name: input('env-configmap'), optional: true } }],
+          computeResources: resourcesOf(step),
+          securityContext,
+          volumeMounts: [
+            { name: 'tmp', mountPath: temporaryPath },
+            { name: 'ca', mountPath: caPath, readOnly: true },
+          ],
+        },
+      ],
+    },
+  };
+}
+
+function environment({ name, param, secret }: LeafEnv): object {
+  if (secret === undefined) return { name, value: input(param ?? '') };
+  return { name, valueFrom: { secretKeyRef: { name: input(secret.nameParam), key: input(secret.keyParam), optional: true } } };
+}
