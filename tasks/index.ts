@@ -3,10 +3,11 @@ import { compress } from './compress/step.ts';
 import { download } from './download/step.ts';
 import { importModel } from './import/step.ts';
 import { register } from './register-in-model-registry/step.ts';
+import { sync } from './sync/step.ts';
 import { upload } from './upload/step.ts';
 
 /** The steps of the pipelines, in their order: one container, one Task, one template each. */
 export const steps: readonly Step[] = [download, compress, upload, register];
 
 /** Every command: the steps, and the all-in-one. */
-export const commands: readonly Step[] = [...steps, importModel];
+export const commands: readonly Step[] = [...steps, sync, importModel];

@@ -14,11 +14,12 @@ export class Program {
   readonly child: ChildProcess;
   readonly ended: Promise<Ended>;
 
-  constructor(name: string, argv: readonly string[], env: Record<string, string> = {}) {
+  constructor(name: string, argv: readonly string[], env: Record<string, string> = {}, cwd?: string) {
     const file = join(import.meta.dirname, '../../dist', `${name}.cjs`);
     if (!existsSync(file)) throw new Error(`${file} is missing: npm run build makes it`);
     this.child = spawn(process.execPath, [file, ...argv], {
       env: { PATH: process.env.PATH ?? '', ...env },
+      cwd,
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     let stdout = '';

@@ -1,0 +1,183 @@
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { download } from '../tasks/download/step.ts';
+import { sync } from '../tasks/sync/step.ts';
+import { upload } from '../tasks/upload/step.ts';
+import { bytesOf } from './fakes/content.ts';
+import { FakeHub, tooManyRequests } from './fakes/hub.ts';
+import { tinyLlama } from './fakes/model.ts';
+import { Program, runInProcess, until } from './fakes/program.ts';
+import { FakeS3, s3Answer } from './fakes/s3.ts';
+import type { Fault } from './fakes/server.ts';
+
+const files = tinyLlama({ shardBytes: 17_000_000 });
+const shard = 'model-00001-of-00002.safetensors';
+
+let hub: FakeHub;
+let s3: FakeS3;
+let dir: string;
+let env: Record<string, string>;
+let prefix: string;
+beforeEach(async () => {
+  hub = new FakeHub();
+  s3 = new FakeS3();
+  await Promise.all([hub.listen(), s3.listen()]);
+  s3.createBucket('models');
+  const repo = hub.addRepo({ id: 'acme/tiny', files });
+  prefix = `model-data/tiny/${repo.sha('main').slice(0, 12)}`;
+  dir = await mkdtemp(join(tmpdir(), 'sync-'));
+  env = {
+    MODEL_ID: 'acme/tiny',
+    HF_ENDPOINT: hub.origin,
+    S3_BUCKET: 'models',
+    S3_ENDPOINT: s3.origin,
+    AWS_ACCESS_KEY_ID: s3.credentials.accessKeyId,
+    AWS_SECRET_ACCESS_KEY: s3.credentials.secretAccessKey,
+    PART_SIZE: '5MiB',
+    STALL_TIMEOUT: '10s',
+  };
+});
+afterEach(async () => {
+  await Promise.all([hub.close(), s3.close()]);
+  await rm(dir, { recursive: true });
+});
+
+const manifest = (of = prefix) => s3.object('models', `.modelferry/manifests/${of}.json`);
+const names = (of = prefix) => s3.keys('models', `${of}/`).map((key) => key.slice(of.length + 1));
+const parts = () => s3.seen(/^PUT .*partNumber/).filter(({ status }) => status === 200).length;
+
+async function expectPublished(): Promise<void> {
+  expect(names()).toEqual([...files.keys()].sort());
+  for (const [path, content] of files) {
+    const object = s3.object('models', `${prefix}/${path}`);
+    expect((await object?.bytes())?.equals(bytesOf(content)), path).toBe(true);
+  }
+  expect(manifest()).toBeDefined();
+  expect(s3.uploads('models')).toEqual([]);
+  expect(s3.keys('models', '.modelferry/claims/')).toEqual([]);
+}
+
+describe('sync', () => {
+  test('publishes the same model as download and upload do, manifest byte for byte, and touches no disk', async () => {
+    const program = new Program('sync', [], env, dir);
+    const { exitCode, stdout, stderr } = await program.ended;
+    expect(exitCode, stderr).toBe(0);
+    await expectPublished();
+    expect(await readdir(dir)).toEqual([]);
+    const results = JSON.parse(stdout) as Record<string, string>;
+    const streamed = await manifest()?.bytes();
+    const workspace = join(dir, 'workspace');
+    const elsewhere = { ...env, WORKSPACE: workspace, MODEL_NAME: 'other' };
+    expect((await runInProcess(download, [], elsewhere)).exitCode).toBe(0);
+    const uploaded = await runInProcess(upload, [], elsewhere);
+    expect(uploaded.results['manifest-sha256']).toBe(results['manifest-sha256']);
+    expect((await manifest(prefix.replace('tiny', 'other'))?.bytes())?.equals(streamed as Buffer)).toBe(true);
+  });
+
+  test('does nothing when the commit is published, whoever published it', async () => {
+    const first = await runInProcess(sync, [], env);
+    const [served, writes] = [hub.cdn.requests.length, s3.seen(/^(PUT|POST|DELETE)/).length];
+    const again = await runInProcess(sync, [], env);
+    expect(again.results).toEqual({ ...first.results, 'uploaded-bytes': '0', unchanged: 'true' });
+    expect(s3.seen(/^(PUT|POST|DELETE)/).length).toBe(writes);
+    expect(hub.cdn.requests.length).toBe(served);
+    const workspace = { ...env, WORKSPACE: dir };
+    await runInProcess(download, [], workspace);
+    expect((await runInProcess(upload, [], workspace)).results.unchanged).toBe('true');
+  });
+
+  test('moves only what changed from one commit to the next', async () => {
+    await runInProcess(sync, [], env);
+    hub.repo('acme/tiny').commit({ files: new Map([['README.md', Buffer.from('A better card.')]]), message: 'card' });
+    const served = hub.servedBytes;
+    const { results } = await runInProcess(sync, [], env);
+    expect(Number(results['copied-bytes'])).toBe(34_000_000);
+    expect(Number(results['uploaded-bytes'])).toBeLessThan(100_000);
+    expect(hub.servedBytes - served).toBeLessThan(100_000);
+  });
+
+  test('knows the same bytes under another commit', async () => {
+    const flags = ['--key-template', 'models/{name}'];
+    await runInProcess(sync, flags, env);
+    hub.repo('acme/tiny').commit({ files: new Map(), message: 'nothing new' });
+    const { exitCode, results, stderr } = await runInProcess(sync, flags, env);
+    expect(exitCode, stderr).toBe(0);
+    expect(results.unchanged).toBe('true');
+    hub.repo('acme/tiny').commit({ files: new Map([['README.md', Buffer.from('A better card.')]]), message: 'card' });
+    expect((await runInProcess(sync, flags, env)).exitCode).toBe(7);
+  });
+
+  test.each([shard, 'config.json'])('never makes an object of wrong bytes: %s', async (path) => {
+    const side = path === shard ? hub.cdn : hub.hub;
+    side.fail({ on: new RegExp(`GET .*${path === shard ? '' : path}`), times: 100, flipByteAt: 3 });
+    const { exitCode } = await runInProcess(sync, ['--retries', '1'], env);
+    expect(exitCode).toBe(6);
+    expect(manifest()).toBeUndefined();
+    expect(names()).not.toContain(path);
+    expect(s3.uploads('models')).toEqual([]);
+  });
+
+  test('goes on after kill -9 on the same machine at once, with the parts that are there', async () => {
+    s3.fail({ on: /^PUT .*partNumber=4/, times: 2, stallAfter: -1 });
+    const killed = new Program('sync', [], env);
+    await until(() => s3.seen(/partNumber=4/).length === 2 && parts() === 6);
+    await killed.kill('SIGKILL');
+    expect(manifest()).toBeUndefined();
+    const { exitCode, stderr } = await runInProcess(sync, [], env);
+    expect(exitCode, stderr).toBe(0);
+    expect(parts()).toBe(8);
+    await expectPublished();
+  });
+
+  test('ends with 143 on SIGTERM, and a rerun goes on', async () => {
+    s3.fail({ on: /^PUT .*partNumber=4/, times: 2, stallAfter: -1 });
+    const program = new Program('sync', [], env);
+    await until(() => s3.seen(/partNumber=4/).length > 0);
+    expect((await program.kill('SIGTERM')).exitCode).toBe(143);
+    expect(manifest()).toBeUndefined();
+    expect((await runInProcess(sync, ['--stall-timeout', '1s'], env)).exitCode).toBe(0);
+    await expectPublished();
+  });
+
+  test.each<[string, 'hub' | 'cdn' | 's3', Fault]>([
+    ['a Hub that is down', 'hub', { on: /GET .*tree/, times: 2, answer: { status: 503 } }],
+    ['429 with Retry-After', 'hub', { on: /GET .*resolve/, times: 2, answer: tooManyRequests(0) }],
+    ['a CDN body that is cut', 'cdn', { on: /GET/, times: 3, cutAfter: 1_000_000 }],
+    ['a CDN connection that is reset', 'cdn', { on: /GET/, times: 3, cutAfter: -1 }],
+    ['a CDN that stalls', 'cdn', { on: /GET/, times: 1, stallAfter: 1000 }],
+    ['a short body', 'cdn', { on: /GET/, times: 1, shortAfter: 1000 }],
+    ['an expired link', 'cdn', { on: /GET/, skip: 2, times: 2, answer: { status: 403 } }],
+    ['SlowDown on parts', 's3', { on: /partNumber=2/, times: 3, answer: s3Answer('SlowDown', { headers: { 'retry-after': '0' } }) }],
+    ['a part whose answer is lost', 's3', { on: /partNumber=1/, loseAnswer: true }],
+    ['a completion whose answer is lost', 's3', { on: /^POST .*uploadId/, loseAnswer: true }],
+    ['a connection to S3 that is reset', 's3', { on: /partNumber=3/, times: 2, cutAfter: -1 }],
+  ])('gets over %s', async (_, side, fault) => {
+    ({ hub: hub.hub, cdn: hub.cdn, s3 })[side].fail(fault);
+    const { exitCode, stderr } = await runInProcess(sync, ['--stall-timeout', '1s'], env);
+    expect(exitCode, stderr).toBe(0);
+    await expectPublished();
+  });
+
+  test('gets over a CDN that knows no ranges', async () => {
+    await hub.close();
+    hub = new FakeHub({ ranges: false });
+    await hub.listen();
+    hub.addRepo({ id: 'acme/tiny', files });
+    const { exitCode, stderr } = await runInProcess(sync, [], { ...env, HF_ENDPOINT: hub.origin });
+    expect(exitCode, stderr).toBe(0);
+    await expectPublished();
+  });
+
+  test('tells what would move on a dry run', async () => {
+    await runInProcess(sync, [], env);
+    hub.repo('acme/tiny').commit({ files: new Map([['README.md', Buffer.from('A better card.')]]), message: 'card' });
+    const writes = s3.seen(/^(PUT|POST|DELETE)/).length;
+    const { stdout } = await runInProcess(sync, ['--dry-run'], env);
+    const plan = JSON.parse(stdout) as { copy: { bytes: number }; send: { files: number } };
+    expect(plan.copy.bytes).toBe(34_000_000);
+    expect(plan.send.files).toBe(files.size - 2);
+    expect(s3.seen(/^(PUT|POST|DELETE)/).length).toBe(writes);
+  });
+});
