@@ -2,6 +2,7 @@ import { readFileSync } from 'node:fs';
 import { Agent as HttpAgent } from 'node:http';
 import { Agent as HttpsAgent } from 'node:https';
 import { getCACertificates, setDefaultCACertificates } from 'node:tls';
+import { DirectConnections } from './direct.ts';
 import { messageOf, StepError } from './errors.ts';
 
 export interface NetworkOptions {
@@ -15,6 +16,8 @@ export interface NetworkOptions {
 export interface Agents {
   http: HttpAgent;
   https: HttpsAgent;
+  /** For bulk ranges; undefined where a proxy may be in between. */
+  direct: DirectConnections | undefined;
 }
 
 let shared: Agents | undefined;
@@ -24,7 +27,16 @@ export function setUpNetwork({ caBundle, insecureSkipTlsVerify = false, proxyEnv
   if (caBundle !== undefined) trust(caBundle);
   // More sockets than the default of idle ones may be kept: every connection of --concurrency is used again.
   const options = { keepAlive: true, maxFreeSockets: 256, scheduling: 'lifo' as const, ...(proxyEnv ? { proxyEnv } : {}) };
-  shared = { http: new HttpAgent(options), https: new HttpsAgent({ ...options, rejectUnauthorized: !insecureSkipTlsVerify }) };
+  const rejectUnauthorized = !insecureSkipTlsVerify;
+  shared = {
+    http: new HttpAgent(options),
+    https: new HttpsAgent({ ...options, rejectUnauthorized }),
+    direct: hasProxy(proxyEnv) ? undefined : new DirectConnections({ rejectUnauthorized }),
+  };
+}
+
+function hasProxy(env: NodeJS.ProcessEnv = {}): boolean {
+  return Object.entries(env).some(([name, value]) => /^(https?|all)_proxy$/i.test(name) && value);
 }
 
 /** The agents that every client uses: keep-alive, proxies, and the roots of setUpNetwork. */
@@ -37,6 +49,7 @@ export function agents(): Agents {
 export function closeNetwork(): void {
   shared?.http.destroy();
   shared?.https.destroy();
+  shared?.direct?.destroy();
   shared = undefined;
 }
 

@@ -1,3 +1,4 @@
+import type { Head } from '../direct.ts';
 import { StepError } from '../errors.ts';
 import { type HttpAnswer, send, shownUrl } from '../http.ts';
 import type { Log } from '../log.ts';
@@ -75,10 +76,10 @@ export function commonHeaders(hub: Hub, target: string): Record<string, string> 
   return { ...headers, authorization: `Bearer ${hub.token}` };
 }
 
-/** Throws the error behind an answer that is none of 2xx, and lets its body go. */
-export function insist(hub: Hub, doing: string, repo: string, answer: HttpAnswer): void {
+/** Throws the error behind an answer that is none of 2xx, and lets its body go, if it has one. */
+export function insist(hub: Hub, doing: string, repo: string, answer: Head | HttpAnswer): void {
   if (answer.status >= 200 && answer.status < 300) return;
-  discard(answer);
+  if ('body' in answer) discard(answer);
   const asked: Asked = { doing, repo, hubUrl: hub.url, hasToken: hub.token !== undefined };
   throw hubError(asked, answer.status, answer.headers);
 }

@@ -1,12 +1,16 @@
+import type { Head } from '../direct.ts';
 import { kindOf, StepError } from '../errors.ts';
 import { type HttpAnswer, networkError, readInto, send } from '../http.ts';
 import type { Expected } from '../integrity.ts';
+import { agents } from '../network.ts';
 import { retry } from '../transfer/retry.ts';
 import { bareTag, commonHeaders, discard, follow, type Hub, insist } from './connection.ts';
-import { isPassing } from './errors.ts';
 import { RisingTurns, WholeBody } from './whole-body.ts';
 
 type Telling = (bytes: number) => void;
+
+/** What a CDN says of a link that has ended; the Hub tells whether the file itself is gone. */
+const endedStatuses = [400, 401, 403, 404, 410];
 
 /**
  * The bytes of one file on the Hub, at a commit, by ranges. Reads may run side by side. The signed address on the CDN is asked for once
@@ -45,10 +49,9 @@ export class RemoteFile {
     };
     await this.#retry(signal, async () => {
       if (filled === into.length || this.#turns) return;
-      const answer = await this.#ask(this.#rangeOf(offset + filled, into.length - filled), signal);
-      if (answer === undefined) return;
-      await readInto(answer, into.subarray(filled), count, signal);
-      if (filled < into.length) throw new StepError('transient', `failed to ${this.#doing}: cut after ${filled} of ${into.length} bytes`);
+      await this.#fill(this.#rangeOf(offset + filled, into.length - filled), into.subarray(filled), count, signal);
+      if (filled === into.length || this.#turns) return;
+      throw new StepError('transient', `failed to ${this.#doing}: cut after ${filled} of ${into.length} bytes`);
     });
     if (filled < into.length) await this.#readInTurn(offset + filled, into.subarray(filled), count, signal);
   }
@@ -68,22 +71,30 @@ export class RemoteFile {
   }
 
   /**
-   * Asks where the bytes are, if that is known: the first read asks the Hub, and those beside it wait for where it is led.
-   * Undefined when the server knows no ranges.
+   * One try. It asks where the bytes are, if that is known: the first asks the Hub, and those beside it wait for where it is led.
+   * It may bring fewer bytes, and none at all when the server turns out to know no ranges.
    */
-  async #ask(range: string | undefined, signal: AbortSignal): Promise<HttpAnswer | undefined> {
+  async #fill(range: string | undefined, into: Buffer, onBytes: Telling, signal: AbortSignal): Promise<void> {
     for (let renewals = 0; ; ) {
       const known = this.#link;
       // Whoever was given two links that had ended by then asks for one of its own.
-      if (known === undefined || renewals > 1) return await this.#askHub(range, signal);
+      if (known === undefined || range === undefined || renewals > 1) {
+        const answer = await this.#askHub(range, signal);
+        return answer && (await readInto(answer, into, onBytes, signal));
+      }
       const url = await known;
-      if (range !== undefined && this.#turns) return undefined;
+      if (this.#turns) return;
       if (url === undefined) {
         this.#forget(known);
         continue;
       }
-      const answer = await this.#askLink(known, url, range, signal);
-      if (answer !== 'ended') return answer;
+      try {
+        if (await this.#fillFrom(url, range, into, onBytes, signal)) return;
+        this.#forget(known);
+      } catch (error) {
+        if (kindOf(error) === 'transient') this.#forget(known);
+        throw error;
+      }
       renewals += 1;
     }
   }
@@ -96,38 +107,36 @@ export class RemoteFile {
       const { answer, linkedEtag } = await follow(this.#hub, this.#url, range === undefined ? {} : { range }, signal);
       this.#insistCdn(answer);
       insist(this.#hub, this.#doing, this.#repo, answer);
-      const checked = this.#check(answer, range, linkedEtag);
+      const usable = this.#judge(answer, range, () => discard(answer), linkedEtag);
       led = answer.url;
-      return checked;
+      return usable ? answer : undefined;
     } finally {
       if (led === undefined) this.#forget(promise);
       resolve(led);
     }
   }
 
-  async #askLink(
-    link: Promise<string | undefined>,
-    url: string,
-    range: string | undefined,
-    signal: AbortSignal,
-  ): Promise<HttpAnswer | undefined | 'ended'> {
-    const headers = { ...commonHeaders(this.#hub, url), ...(range === undefined ? {} : { range }) };
-    let answer: HttpAnswer;
-    try {
-      answer = await send(url, { headers, signal, stallTimeout: this.#hub.stallTimeout });
-    } catch (error) {
-      if (kindOf(error) === 'transient') this.#forget(link);
-      throw error;
+  /** False when the link has ended. */
+  async #fillFrom(url: string, range: string, into: Buffer, onBytes: Telling, signal: AbortSignal): Promise<boolean> {
+    const { stallTimeout } = this.#hub;
+    const headers = { ...commonHeaders(this.#hub, url), range };
+    const ended = (head: Head) => url !== this.#url && endedStatuses.includes(head.status);
+    const accept = (head: Head) => {
+      if (ended(head)) return false;
+      insist(this.#hub, this.#doing, this.#repo, head);
+      return this.#judge(head, range, () => {});
+    };
+    const { direct } = agents();
+    if (direct) {
+      const head = await direct.get(url, { headers, into, accept, onBytes, signal, stallTimeout }).catch((error: unknown) => {
+        throw networkError(new URL(url), error, signal);
+      });
+      if (head) return !ended(head);
     }
-    if (isPassing(answer.status)) this.#forget(link);
-    // What a CDN says of a link that has ended; the Hub tells whether the file itself is gone.
-    if (url !== this.#url && [400, 401, 403, 404, 410].includes(answer.status)) {
-      this.#forget(link);
-      discard(answer);
-      return 'ended';
-    }
-    insist(this.#hub, this.#doing, this.#repo, answer);
-    return this.#check(answer, range);
+    const answer = await send(url, { headers, signal, stallTimeout });
+    if (accept(answer)) await readInto(answer, into, onBytes, signal);
+    else discard(answer);
+    return !ended(answer);
   }
 
   #forget(link: Promise<string | undefined>): void {
@@ -137,36 +146,34 @@ export class RemoteFile {
   /** A fresh link that is refused: not a matter of the Hub's accounts. */
   #insistCdn(answer: HttpAnswer): void {
     const { origin } = new URL(answer.url);
-    if (origin === this.#hub.origin || ![400, 401, 403, 404, 407, 410].includes(answer.status)) return;
+    if (origin === this.#hub.origin || ![...endedStatuses, 407].includes(answer.status)) return;
     discard(answer);
     throw new StepError('denied', `failed to ${this.#doing}: ${origin}, where the Hub led to, answers ${answer.status}`, {
       hint: 'a proxy or firewall may be in the way: see HTTPS_PROXY',
     });
   }
 
-  /** Compares what a 2xx answer says of its body with what was asked for. Undefined when the whole came for a range, which is then kept. */
-  #check(answer: HttpAnswer, range: string | undefined, linkedEtag?: string): HttpAnswer | undefined {
+  /** Compares what a 2xx answer says of its body with what was asked for. False when the whole came for a range. */
+  #judge(answer: Head, range: string | undefined, letGo: () => void, linkedEtag?: string): boolean {
     const { headers, status, url } = answer;
     const { origin, pathname } = new URL(url);
     const fault =
       this.#tagFault('the Hub', linkedEtag) ?? this.#tagFault(origin + pathname, bareTag(headers.etag)) ?? this.#fault(answer, range);
+    const ignored = fault === undefined && range !== undefined && status !== 206;
+    if (fault !== undefined || ignored) letGo();
     if (fault !== undefined) {
-      discard(answer);
       throw new StepError('integrity', `failed to ${this.#doing}: ${fault}`, {
         hint: 'run it again; if it stays so, try another --hub-url',
       });
     }
-    if (range === undefined || status === 206) return answer;
-    if (this.#turns) discard(answer);
-    else {
+    if (ignored && this.#turns === undefined) {
       this.#hub.log.warn({ file: this.#file.path }, 'the server knows no ranges: the file comes in one stream');
       this.#turns = new RisingTurns();
-      this.#body = new WholeBody(answer);
     }
-    return undefined;
+    return !ignored;
   }
 
-  #fault({ headers, status }: HttpAnswer, range: string | undefined): string | undefined {
+  #fault({ headers, status }: Head, range: string | undefined): string | undefined {
     const { size } = this.#file;
     const encoding = headers['content-encoding'] ?? 'identity';
     if (encoding !== 'identity') return `it comes compressed (${encoding}), which was not asked for`;
@@ -198,7 +205,7 @@ export class RemoteFile {
         if (this.#body === undefined || this.#body.position > offset + filled) {
           this.#body?.close();
           this.#body = undefined;
-          const answer = await this.#ask(undefined, signal);
+          const answer = await this.#askHub(undefined, signal);
           this.#body = answer && new WholeBody(answer);
         }
         try {
