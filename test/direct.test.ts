@@ -1,0 +1,154 @@
+import { once } from 'node:events';
+import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { DirectConnections, type DirectRequest } from '../lib/direct.ts';
+
+/** A server that answers each request with whatever bytes the test says. */
+let server: Server;
+let url: string;
+let answers: ((socket: Socket) => void)[];
+let requests: { text: string; socket: Socket }[];
+let direct: DirectConnections;
+const sockets = new Set<Socket>();
+
+beforeEach(async () => {
+  answers = [];
+  requests = [];
+  server = createServer((socket) => {
+    sockets.add(socket);
+    socket.on('error', () => {});
+    socket.on('data', (bytes) => {
+      requests.push({ text: bytes.toString(), socket });
+      answers.shift()?.(socket);
+    });
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/file?signed=1`;
+  direct = new DirectConnections({ rejectUnauthorized: true });
+});
+afterEach(() => {
+  direct.destroy();
+  for (const socket of sockets) socket.destroy();
+  server.close();
+});
+
+const write =
+  (...pieces: string[]) =>
+  async (socket: Socket) => {
+    for (const piece of pieces) {
+      socket.write(piece);
+      await new Promise(setImmediate);
+    }
+  };
+const ok = (body: string, more = '') => `HTTP/1.1 206 Partial Content\r\nContent-Length: ${body.length}\r\n${more}\r\n${body}`;
+
+async function get(length: number, changes: Partial<DirectRequest> = {}) {
+  const into = Buffer.alloc(length, '.');
+  const pieces: number[] = [];
+  const accept = () => true;
+  const onBytes = (bytes: number) => pieces.push(bytes);
+  const request = { headers: {}, into, accept, onBytes, signal: new AbortController().signal, stallTimeout: 5000, ...changes };
+  const head = await direct.get(url, request);
+  return { head, text: into.toString(), counted: pieces.reduce((sum, bytes) => sum + bytes, 0) };
+}
+
+describe('a GET straight into a buffer', () => {
+  test('sends a good request and fills the buffer', async () => {
+    answers.push(write(ok('hello', 'ETag: "x"\r\n')));
+    const { head, text, counted } = await get(5, { headers: { range: 'bytes=0-4' } });
+    expect(text).toBe('hello');
+    expect(counted).toBe(5);
+    expect(head).toMatchObject({ status: 206, headers: { etag: '"x"', 'content-length': '5' } });
+    const host = new URL(url).host;
+    expect(requests[0]?.text).toBe(`GET /file?signed=1 HTTP/1.1\r\nhost: ${host}\r\nconnection: keep-alive\r\nrange: bytes=0-4\r\n\r\n`);
+  });
+
+  test('takes a head in any pieces, with 1xx before it', async () => {
+    answers.push(write('HTTP/1.1 103 Early Hints\r\nLink: x\r\n\r', '\nHTT', 'P/1.1 206 \r\nContent-Le', 'ngth: 6\r\n\r\nab', 'cd', 'ef'));
+    expect((await get(6)).text).toBe('abcdef');
+  });
+
+  test('uses a connection again, and not after "close"', async () => {
+    answers.push(write(ok('one')), write(ok('two', 'Connection: close\r\n')), write(ok('six')));
+    expect([(await get(3)).text, (await get(3)).text, (await get(3)).text]).toEqual(['one', 'two', 'six']);
+    expect(requests[1]?.socket).toBe(requests[0]?.socket);
+    expect(requests[2]?.socket).not.toBe(requests[0]?.socket);
+  });
+
+  test('a waiting connection that the server has closed is no failure', async () => {
+    answers.push(write(ok('one')), (socket) => socket.destroy(), write(ok('two')));
+    await get(3);
+    expect((await get(3)).text).toBe('two');
+  });
+
+  test('a short body is what Content-Length says, the rest of the buffer stays', async () => {
+    answers.push(write(ok('ab')));
+    expect(await get(5)).toMatchObject({ text: 'ab...', counted: 2 });
+  });
+
+  test.each([
+    ['chunked', 'HTTP/1.1 206 X\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n'],
+    ['without a length', 'HTTP/1.1 206 X\r\n\r\nabc'],
+    ['longer than the buffer', ok('abcdef')],
+  ])('an answer %s is not read here', async (_, answer) => {
+    answers.push(write(answer));
+    expect(await get(3)).toEqual({ head: undefined, text: '...', counted: 0 });
+  });
+
+  test('a head that is not wanted is told, its body let go', async () => {
+    answers.push(write('HTTP/1.1 403 Forbidden\r\nContent-Length: 3\r\n\r\nno!'), write(ok('yes')));
+    const refused = await get(3, { accept: ({ status }) => status === 206 });
+    expect(refused).toMatchObject({ head: { status: 403 }, text: '...' });
+    expect((await get(3)).text).toBe('yes');
+    expect(requests[1]?.socket).not.toBe(requests[0]?.socket);
+  });
+
+  test('what the judge throws ends the request', async () => {
+    answers.push(write(ok('abc')));
+    const accept = () => {
+      throw new Error('wrong etag');
+    };
+    await expect(get(3, { accept })).rejects.toThrow('wrong etag');
+  });
+
+  test.each([
+    ['a body that is cut', (socket: Socket) => socket.end('HTTP/1.1 206 X\r\nContent-Length: 9\r\n\r\nabc')],
+    ['a connection that is closed before an answer', (socket: Socket) => socket.end()],
+    ['what is no HTTP/1.1', write('SSH-2.0-OpenSSH\r\n\r\n')],
+    ['an old version', write('HTTP/1.0 206 X\r\nContent-Length: 3\r\n\r\nabc')],
+    ['a folded header', write('HTTP/1.1 206 X\r\nA: b\r\n c\r\nContent-Length: 3\r\n\r\nabc')],
+    ['two lengths', write('HTTP/1.1 206 X\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabc')],
+    ['more than the length', write(`${ok('abc')}d`)],
+    ['a head without an end', write(`HTTP/1.1 206 X\r\nA: ${'a'.repeat(70_000)}`)],
+    ['silence', () => {}],
+  ])('%s is transient', async (_, answer) => {
+    answers.push(answer as (socket: Socket) => void);
+    await expect(get(9, { stallTimeout: 100 })).rejects.toMatchObject({ kind: 'transient' });
+  });
+
+  test('a refused connection is the system error', async () => {
+    server.close();
+    direct.destroy();
+    await expect(get(3)).rejects.toMatchObject({ code: 'ECONNREFUSED' });
+  });
+
+  test('the signal ends it, in the middle of the body', async () => {
+    const stop = new AbortController();
+    answers.push(write('HTTP/1.1 206 X\r\nContent-Length: 9\r\n\r\nabc'));
+    const done = get(9, { signal: stop.signal, onBytes: () => stop.abort(new Error('stopped')) });
+    await expect(done).rejects.toThrow('stopped');
+  });
+
+  test('bytes that nobody asked for never reach the next buffer', async () => {
+    answers.push(write(ok('abc')), write(ok('yes')));
+    await get(3);
+    requests[0]?.socket.write('HTTP/1.1 206 X\r\nContent-Length: 3\r\n\r\nbad');
+    await expect.poll(() => requests[0]?.socket.destroyed, { interval: 1 }).toBe(true);
+    expect((await get(3)).text).toBe('yes');
+  });
+
+  test('a header with a line break is not sent', async () => {
+    await expect(get(3, { headers: { authorization: 'Bearer x\r\nHost: evil' } })).rejects.toMatchObject({ kind: 'usage' });
+    expect(requests).toEqual([]);
+  });
+});
