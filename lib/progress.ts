@@ -83,12 +83,12 @@ export class Progress {
 
   #bar(now: number): string {
     const part = this.#total > 0 ? Math.min(1, Math.max(0, this.#done / this.#total)) : 1;
-    const width = 24;
+    const width = 12;
     const filled = Math.round(part * width);
     const rate = this.#rate(now);
     const left = rate > 0 && part < 1 ? `, ${showDuration(((this.#total - this.#done) * 1000) / rate)} left` : '';
     const bar = '#'.repeat(filled) + '-'.repeat(width - filled);
-    return `${this.#label.padEnd(10)} [${bar}] ${Math.floor(part * 100)}% ${showBytes(this.#done)} of ${showBytes(this.#total)} ${showBytes(rate)}/s${left}`;
+    return `${this.#label.padEnd(8)} [${bar}] ${Math.floor(part * 100)}% ${showBytes(this.#done)} of ${showBytes(this.#total)} ${showBytes(rate)}/s${left}`;
   }
 
   /** Argo refuses `0/0`. A progress that cannot be told must not end the work. */

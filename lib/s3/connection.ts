@@ -1,0 +1,121 @@
+import type { PutObjectCommand, S3Client, ServerSideEncryption, StorageClass, UploadPartCommand } from '@aws-sdk/client-s3';
+import { kindOf, StepError } from '../errors.ts';
+import type { Log } from '../log.ts';
+import type { S3Settings } from '../s3-settings.ts';
+import { retry } from '../transfer/retry.ts';
+import type { ChecksumMode } from './checksums.ts';
+import { makeClient } from './client.ts';
+import { s3Error } from './errors.ts';
+
+export interface S3Options {
+  settings: S3Settings;
+  checksum: 'auto' | ChecksumMode;
+  retries: number;
+  /** ms */
+  stallTimeout: number;
+  signal: AbortSignal;
+  log: Log;
+}
+
+/** What a call to the SDK is given besides its command. */
+export interface Sent {
+  abortSignal: AbortSignal;
+}
+
+/** One bucket, and how its calls are made: retried, classed, with the headers that the settings ask for. */
+export class S3Connection {
+  readonly options: S3Options;
+  readonly bucket: string;
+  readonly uri: string;
+  /** What protects payloads; until a probe has told, what every S3 checks. */
+  mode: ChecksumMode;
+  #client: Promise<S3Client> | undefined;
+  /** How far the store's clock is ahead of ours, in ms. */
+  #aheadMs = 0;
+
+  constructor(options: S3Options) {
+    const { settings, checksum } = options;
+    this.options = options;
+    this.bucket = settings.bucket;
+    this.uri = `s3://${settings.bucket}`;
+    this.mode = checksum === 'auto' ? (settings.aws ? 'crc32' : 'sha256') : checksum;
+  }
+
+  /** The store's clock. */
+  now(): Date {
+    return new Date(Date.now() + this.#aheadMs);
+  }
+
+  /** Retries what may pass; throws as the Store says. */
+  async send<T>(doing: string, work: (client: S3Client, sent: Sent) => Promise<T>): Promise<T> {
+    const { retries, signal, log } = this.options;
+    return await retry({ retries, signal, log, what: `${doing} in ${this.uri}` }, async () => {
+      try {
+        return await work(await this.#connect(), { abortSignal: signal });
+      } catch (error) {
+        throw s3Error(error, `${doing} in ${this.uri}`, signal);
+      }
+    });
+  }
+
+  /** The checksum header is in the input; where it is verified, it is all that a payload needs. */
+  protect<Command extends PutObjectCommand | UploadPartCommand>(command: Command): Command {
+    if (this.mode === 'crc32') leaveUnsigned(command);
+    return command;
+  }
+
+  /** Undefined where the object or upload is not there. */
+  async orUndefined<T>(work: () => Promise<T>): Promise<T | undefined> {
+    try {
+      return await work();
+    } catch (error) {
+      if (kindOf(error) === 'not-found' && !isNoBucket(error)) return undefined;
+      throw error;
+    }
+  }
+
+  /** Of every object. */
+  encryption(): { ServerSideEncryption?: ServerSideEncryption; SSEKMSKeyId?: string } {
+    const { sse, kmsKeyId } = this.options.settings;
+    return { ...(sse === undefined ? {} : { ServerSideEncryption: sse }), ...(kmsKeyId === undefined ? {} : { SSEKMSKeyId: kmsKeyId }) };
+  }
+
+  /** Of the model's own files. */
+  modelHeaders(): { StorageClass?: StorageClass; Tagging?: string } {
+    const { storageClass, tagging } = this.options.settings;
+    return {
+      ...(storageClass === undefined ? {} : { StorageClass: storageClass as StorageClass }),
+      ...(tagging === undefined ? {} : { Tagging: tagging }),
+    };
+  }
+
+  /** The SDK's client, made at the first call: credentials and region may have to be asked for. */
+  async #connect(): Promise<S3Client> {
+    const { settings, stallTimeout } = this.options;
+    this.#client ??= makeClient({
+      settings,
+      stallTimeout,
+      onDate: (date) => {
+        this.#aheadMs = date.getTime() - Date.now();
+      },
+    });
+    return await this.#client;
+  }
+}
+
+/** The payload goes unsigned, because a checksum header protects it: a second digest over every byte would be waste. */
+export function leaveUnsigned(command: PutObjectCommand | UploadPartCommand): void {
+  (command as PutObjectCommand).middlewareStack.add(
+    (next) => (args) => {
+      const { headers } = args.request as { headers: Record<string, string> };
+      headers['x-amz-content-sha256'] = 'UNSIGNED-PAYLOAD';
+      return next(args);
+    },
+    { step: 'build', name: 'leaveUnsigned' },
+  );
+}
+
+/** A missing bucket is not a missing object; HEAD has no body that would tell them apart, and a later call will. */
+function isNoBucket(error: unknown): boolean {
+  return error instanceof StepError && error.cause instanceof Error && error.cause.name === 'NoSuchBucket';
+}
