@@ -69,11 +69,13 @@ function readCard(source: Buffer | undefined): Card | undefined {
     return undefined;
   }
   if (typeof said !== 'object' || said === null) return undefined;
-  const { license, licenseName, licenseLink, pipelineTag, languages, library } = said as Record<string, unknown>;
+  const { url, commit, license, licenseName, licenseLink, pipelineTag, languages, library } = said as Record<string, unknown>;
+  const link = word(licenseLink);
   return {
     // Licences that the Hub has no word for are `other`, with a name of their own.
     license: license === 'other' ? (word(licenseName) ?? 'other') : word(license),
-    licenseLink: word(licenseLink),
+    // Mostly the name of a file in the repository.
+    licenseLink: link === undefined || /^https?:/.test(link) ? link : `${url}/blob/${commit}/${link}`,
     task: word(pipelineTag),
     languages: [languages]
       .flat()
