@@ -8,7 +8,7 @@ import { register } from '../tasks/register-in-model-registry/step.ts';
 import { upload } from '../tasks/upload/step.ts';
 import { FakeHub } from './fakes/hub.ts';
 import { tinyLlama } from './fakes/model.ts';
-import { Program, runInProcess } from './fakes/program.ts';
+import { Program, runInProcess, until } from './fakes/program.ts';
 import { FakeRegistry } from './fakes/registry.ts';
 import { FakeS3 } from './fakes/s3.ts';
 import { FakeServer } from './fakes/server.ts';
@@ -412,6 +412,17 @@ describe('the built program', () => {
     const { exitCode, stderr } = await new Program('register-in-model-registry', [], { ...rest, AWS_EC2_METADATA_DISABLED: 'true' }).ended;
     expect(exitCode).toBe(4);
     expect(stderr).toContain('AWS_ACCESS_KEY_ID');
+  });
+
+  test('ends by SIGTERM while the registry is silent, and the next run completes it', async () => {
+    await publish();
+    registry.fail({ on: /^POST .*artifacts/, stallAfter: -1 });
+    const program = new Program('register-in-model-registry', [], env);
+    await until(() => registry.server.seen(/^POST .*artifacts/).length === 1);
+    expect((await program.kill('SIGTERM')).exitCode).toBe(143);
+    expect(artifacts()).toEqual([]);
+    expect((await run([])).exitCode).toBe(0);
+    expect(artifacts()).toMatchObject([{ state: 'LIVE' }]);
   });
 
   test('is small, because the S3 SDK is not in it', async () => {
