@@ -6,6 +6,7 @@ export interface Property {
 
 export type Properties = Record<string, Property>;
 
+/** Text; the registry's UI shows an empty one as a label. */
 export function textProperty(value: string): Property {
   return { metadataType: 'MetadataStringValue', string_value: value };
 }
@@ -15,6 +16,7 @@ export function numberProperty(value: number): Property {
   return { metadataType: 'MetadataDoubleValue', double_value: value };
 }
 
+/** Yes or no. */
 export function boolProperty(value: boolean): Property {
   return { metadataType: 'MetadataBoolValue', bool_value: value };
 }

@@ -68,6 +68,7 @@ export class Registry {
     return await this.#one(kind, new URLSearchParams({ externalId }));
   }
 
+  /** The record of that id; undefined when there is none. */
   async get(kind: Kind, id: string): Promise<Entry | undefined> {
     const { words, many } = kinds[kind];
     const { status, body } = await this.#connection.call(`read ${words} ${id}`, 'GET', `${many}/${encodeURIComponent(id)}`);
