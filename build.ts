@@ -23,6 +23,8 @@ await Promise.all(
       target: 'node24',
       format: 'cjs',
       minify: true,
+      // The ES modules of packages, where they have them: what is not used is then left out.
+      mainFields: ['module', 'main'],
       // Error class names are data: clients tell errors apart by them.
       keepNames: true,
       legalComments: 'linked',
