@@ -8,13 +8,14 @@ import {
   imageName,
   type Leaf,
   type LeafEnv,
+  type LeafParam,
   labelsOf,
   leafOf,
   resourcesOf,
   securityContext,
-  sharesWorkspace,
   temporaryPath,
   workspacePath,
+  workspaceUse,
 } from './wiring.ts';
 
 const resultsPath = `${temporaryPath}/results`;
@@ -42,7 +43,7 @@ export function renderArgo(steps: readonly Step[], version: string): string {
 
 function template(leaf: Leaf, version: string): object {
   const { step } = leaf;
-  const shared = sharesWorkspace(step);
+  const use = workspaceUse(step);
   return {
     name: step.name,
     metadata: { labels: labelsOf(version), annotations: { description: step.summary } },
@@ -61,9 +62,10 @@ function template(leaf: Leaf, version: string): object {
     },
     retryStrategy,
     activeDeadlineSeconds: input('deadline-seconds'),
-    ...(!shared && { podSpecPatch: claimOrNothing }),
+    ...(use === 'optional' && { podSpecPatch: claimOrNothing }),
     volumes: [
-      shared ? { name: 'workspace', persistentVolumeClaim: { claimName: input('workspace-claim') } } : { name: 'workspace', emptyDir: {} },
+      ...(use === 'shared' ? [{ name: 'workspace', persistentVolumeClaim: { claimName: input('workspace-claim') } }] : []),
+      ...(use === 'optional' ? [{ name: 'workspace', emptyDir: {} }] : []),
       { name: 'tmp', emptyDir: {} },
       { name: 'ca', configMap: { name: input('ca-configmap'), optional: true } },
     ],
@@ -71,13 +73,19 @@ function template(leaf: Leaf, version: string): object {
       image: `${imageName}:${version}`,
       imagePullPolicy: 'IfNotPresent',
       command: commandOf(step),
-      workingDir: shared ? workspacePath : temporaryPath,
-      env: [{ name: 'WORKSPACE', value: workspacePath }, { name: 'RESULTS_DIR', value: resultsPath }, ...leaf.env.map(environment)],
+      workingDir: use === 'shared' ? workspacePath : temporaryPath,
+      env: [
+        ...(use === 'none' ? [] : [{ name: 'WORKSPACE', value: workspacePath }]),
+        { name: 'RESULTS_DIR', value: resultsPath },
+        // The same for every try of this run, so that one goes on at once where the last one was lost.
+        ...('runId' in step.params.properties ? [{ name: 'RUN_ID', value: '{{workflow.uid}}' }] : []),
+        ...leaf.env.map(environment),
+      ],
       envFrom: [{ configMapRef: { name: input('env-configmap'), optional: true } }],
       resources: resourcesOf(step),
       securityContext,
       volumeMounts: [
-        { name: 'workspace', mountPath: workspacePath },
+        ...(use === 'none' ? [] : [{ name: 'workspace', mountPath: workspacePath }]),
         { name: 'tmp', mountPath: temporaryPath },
         { name: 'ca', mountPath: caPath, readOnly: true },
       ],
@@ -85,11 +93,15 @@ function template(leaf: Leaf, version: string): object {
   };
 }
 
-function ownParams(step: Step) {
-  const claim = sharesWorkspace(step)
-    ? { name: 'workspace-claim', default: undefined, description: 'PersistentVolumeClaim that the steps share.' }
-    : { name: 'workspace-claim', default: '', description: 'PersistentVolumeClaim that the steps share; empty: none.' };
-  return [claim, { name: 'deadline-seconds', default: String(deadlineOf(step)), description: 'Seconds that one try may take.' }];
+function ownParams(step: Step): LeafParam[] {
+  const description = 'PersistentVolumeClaim that the steps share';
+  const claims: Record<ReturnType<typeof workspaceUse>, LeafParam[]> = {
+    shared: [{ name: 'workspace-claim', default: undefined, description: `${description}.` }],
+    optional: [{ name: 'workspace-claim', default: '', description: `${description}; empty: none.` }],
+    none: [],
+  };
+  const deadline = { name: 'deadline-seconds', default: String(deadlineOf(step)), description: 'Seconds that one try may take.' };
+  return [...claims[workspaceUse(step)], deadline];
 }
 
 /** A volume cannot be absent by a parameter: the empty one is replaced by the claim when one is named. (Two closing braces in a row end a tag.) */

@@ -10,8 +10,8 @@ import {
   leafOf,
   resourcesOf,
   securityContext,
-  sharesWorkspace,
   temporaryPath,
+  workspaceUse,
 } from './wiring.ts';
 
 /** The one folder below /tekton that Tekton's API policy keeps stable. */
@@ -27,6 +27,7 @@ export function renderTekton(steps: readonly Step[], version: string): string {
 
 function task(step: Step, version: string): object {
   const leaf = leafOf(step, { credentialsDir: true });
+  const use = workspaceUse(step);
   const credentials = 's3CredentialsDir' in step.params.properties;
   return {
     apiVersion: 'tekton.dev/v1',
@@ -45,11 +46,9 @@ function task(step: Step, version: string): object {
         ...(value !== undefined && { default: value }),
       })),
       workspaces: [
-        {
-          name: 'workspace',
-          description: 'Folder that the steps share.',
-          ...(!sharesWorkspace(step) && { optional: true }),
-        },
+        ...(use === 'none'
+          ? []
+          : [{ name: 'workspace', description: 'Folder that the steps share.', ...(use === 'optional' && { optional: true }) }]),
         ...(credentials
           ? [
               {
@@ -72,10 +71,12 @@ function task(step: Step, version: string): object {
           image: `${imageName}:${version}`,
           imagePullPolicy: 'IfNotPresent',
           command: commandOf(step),
-          workingDir: sharesWorkspace(step) ? '$(workspaces.workspace.path)' : temporaryPath,
+          workingDir: use === 'shared' ? '$(workspaces.workspace.path)' : temporaryPath,
           env: [
-            { name: 'WORKSPACE', value: '$(workspaces.workspace.path)' },
+            ...(use === 'none' ? [] : [{ name: 'WORKSPACE', value: '$(workspaces.workspace.path)' }]),
             { name: 'RESULTS_DIR', value: resultsPath },
+            // The same for every try of this run, so that one goes on at once where the last one was lost.
+            ...('runId' in step.params.properties ? [{ name: 'RUN_ID', value: '$(context.taskRun.uid)' }] : []),
             ...(credentials ? [{ name: 'S3_CREDENTIALS_DIR', value: '$(workspaces.s3-credentials.path)' }] : []),
             ...leaf.env.map(environment),
           ],

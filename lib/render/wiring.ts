@@ -59,8 +59,8 @@ const secretHomes: Record<string, SecretHome | undefined> = {
   },
 };
 
-/** Set by the wiring itself: where things are mounted is its business. */
-const wired = ['workspace', 'resultsDir', 's3CredentialsDir'];
+/** Set by the wiring itself: where things are mounted, and which run this is, are its business. */
+const wired = ['workspace', 'resultsDir', 's3CredentialsDir', 'runId'];
 
 /**
  * A step as a leaf. With `credentialsDir` (Tekton, which mounts a Secret as a folder) the secrets that such a folder may hold have
@@ -99,9 +99,15 @@ export function leafOf(step: Step, { credentialsDir }: { credentialsDir: boolean
   };
 }
 
-/** A step that hands a manifest's path on: its workspace must outlive its pod. */
-export function sharesWorkspace(step: Step): boolean {
-  return 'manifest' in step.results;
+/** How a step uses the workspace: `shared` hands a manifest's path on, so that the folder must outlive the pod. */
+export function workspaceUse(step: Step): 'shared' | 'optional' | 'none' {
+  if (!('workspace' in step.params.properties)) return 'none';
+  return 'manifest' in step.results ? 'shared' : 'optional';
+}
+
+/** A step through which the model's bytes go, and not only words about it. */
+function movesBytes(step: Step): boolean {
+  return 'total-bytes' in step.results;
 }
 
 /** The container's own part of the restricted Pod Security Standard; no uid, because OpenShift gives one of its own. */
@@ -115,13 +121,13 @@ export const securityContext = {
 
 /** Memory is flat, whatever the model's size (--max-memory), so what a pod asks for is what it may have. No limit of CPU: that only slows. */
 export function resourcesOf(step: Step): { requests: Record<string, string>; limits: Record<string, string> } {
-  if (!sharesWorkspace(step)) return { requests: { cpu: '100m', memory: '256Mi' }, limits: { memory: '256Mi' } };
+  if (!movesBytes(step)) return { requests: { cpu: '100m', memory: '256Mi' }, limits: { memory: '256Mi' } };
   return { requests: { cpu: '500m', memory: '512Mi' }, limits: { memory: '512Mi' } };
 }
 
 /** How long a step may take, in seconds. */
 export function deadlineOf(step: Step): number {
-  return sharesWorkspace(step) ? 86_400 : 1_800;
+  return movesBytes(step) ? 86_400 : 1_800;
 }
 
 /** Node by its path: the image has no shell, and its entry point is not the same on every base. */
