@@ -1,103 +1,162 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { Bed, hubToken, settings } from './bed.ts';
-import type { Namespace } from './kubernetes.ts';
-import { endOfWorkflow, runWorkflow, startWorkflow } from './runs.ts';
+import { tinyLlama } from '../fakes/model.ts';
+import { commonParameters, readArgo, runArgo, triesOf } from './argo.ts';
+import { kubectl, until } from './kubectl.ts';
+import { expectNotPublished, expectPublished, registryRecord } from './read-back.ts';
+import { applyFile, claimIsGoing, giveToken, openSite, type Site, startHub } from './site.ts';
 
-describe('Argo', () => {
-  const bed = new Bed();
-  let namespace: Namespace;
-  let hub: string;
-  beforeAll(async () => {
-    await bed.setUp();
-    namespace = await bed.namespace('argo');
-    hub = await bed.hub(namespace);
-  });
-  afterAll(() => bed.tearDown());
+let site: Site;
+beforeAll(async () => {
+  site = await openSite();
+});
+afterAll(async () => await site?.close());
 
-  const params = (more: Record<string, string>) => ({
-    'hub-url': hub,
-    's3-bucket': bed.bucket,
-    's3-endpoint-url': settings.s3,
-    'model-registry-url': settings.registry,
-    'workspace-size': '1Gi',
-    ...more,
-  });
-
-  test('imports a model into the bucket and the registry, and again without sending a byte', async () => {
-    const name = `tiny-${bed.id}`;
-    const run = await runWorkflow(namespace, 'import-model', params({ 'model-id': 'acme/tiny-llama', 'model-name': name }));
-    expect(run.phase, run.message).toBe('Succeeded');
-    const manifest = await bed.expectPublished(run.outputs['model-uri'] ?? '');
-    expect(run.outputs.commit).toBe(manifest.source.commit);
-    const registered = await bed.registered(name, manifest.source.commit.slice(0, 12));
-    expect(registered?.artifact).toMatchObject({ state: 'LIVE', uri: run.outputs['model-uri'], id: run.outputs['model-artifact-id'] });
-    const again = await runWorkflow(namespace, 'import-model', params({ 'model-id': 'acme/tiny-llama', 'model-name': name }));
-    expect(again.outputs).toEqual({ ...run.outputs, 'uploaded-bytes': '0', unchanged: 'true' });
-    expect(await namespace.list('pvc')).toEqual([]);
+describe.concurrent('Argo Workflows', () => {
+  test('import-model brings a model into the bucket and the registry, and takes its volume away', async () => {
+    const name = site.unique('argo-tiny-llama');
+    const run = await runArgo(site, { parameters: { ...commonParameters(site), 'model-id': 'acme/tiny-llama', 'model-name': name } });
+    expect(run.phase, run.watch.logs).toBe('Succeeded');
+    await expectPublished('Argo import-model', run.results, { name, files: tinyLlama() });
+    expect(run.results['model-ARTIFACT_URI']).toBe(run.results['model-uri']);
+    expect(run.results['model-ARTIFACT_DIGEST']).toBe(`sha256:${run.results['manifest-sha256']}`);
+    expect(await claimIsGoing(site.namespace, run.name)).toBe(true);
+    const progress = run.nodes.map((node) => (node as { progress?: string }).progress);
+    expect(progress).toContain(`${run.results['total-bytes']}/${run.results['total-bytes']}`);
   });
 
-  test('runs under any uid, as OpenShift gives one', async () => {
-    const name = `uid-${bed.id}`;
-    const securityContext = { runAsUser: 1000660000, runAsNonRoot: true, fsGroup: 1000660000, seccompProfile: { type: 'RuntimeDefault' } };
-    const run = await runWorkflow(namespace, 'import-model', params({ 'model-id': 'acme/tiny-llama', 'model-name': name }), {
-      securityContext,
-    });
-    expect(run.phase, run.message).toBe('Succeeded');
-    await bed.expectPublished(run.outputs['model-uri'] ?? '');
+  test('without a registry nothing is registered, and the rest is as ever', async () => {
+    const name = site.unique('argo-unregistered');
+    const { 'model-registry-url': _, ...parameters } = commonParameters(site);
+    const run = await runArgo(site, { parameters: { ...parameters, 'model-id': 'acme/tiny-llama', revision: 'next', 'model-name': name } });
+    expect(run.phase, run.watch.logs).toBe('Succeeded');
+    expect(run.results).toMatchObject({ 'registered-model-id': '', 'model-version-id': '', 'model-artifact-id': '' });
+    await expectPublished('Argo import-model without a registry', run.results, { name, files: tinyLlama({ seed: 2 }), registered: false });
   });
 
-  test('runs where the restricted Pod Security Standard is enforced', async () => {
-    const restricted = await bed.namespace('strict', { level: 'restricted' });
-    const run = await runWorkflow(restricted, 'import-model', params({ 'model-id': 'acme/tiny-llama', 'model-name': `strict-${bed.id}` }));
-    expect(run.phase, run.message).toBe('Succeeded');
-    await bed.expectPublished(run.outputs['model-uri'] ?? '');
-  });
-
-  test('two workflows on one target wait for each other', async () => {
-    const name = `both-${bed.id}`;
-    const given = params({ 'model-id': 'acme/large-llama', 'model-name': name });
-    const names = [await startWorkflow(namespace, 'import-model', given), await startWorkflow(namespace, 'import-model', given)];
-    const runs = await Promise.all(names.map((each) => endOfWorkflow(namespace, each)));
-    expect(runs.map(({ phase }) => phase)).toEqual(['Succeeded', 'Succeeded']);
-    expect(runs.map(({ outputs }) => outputs.unchanged).sort()).toEqual(['false', 'true']);
-    await bed.expectPublished(runs[0]?.outputs['model-uri'] ?? '');
-  });
-
-  test('a gated model without a token: exit code 4, nothing published, the reservation abandoned', async () => {
-    const name = `gated-${bed.id}`;
-    const before = await bed.keys();
-    const run = await runWorkflow(
-      namespace,
-      'import-model',
-      params({ 'model-id': 'acme/gated-llama', 'model-name': name, 'model-version': '1' }),
-    );
+  test('a gated model with a token that may not read it: exit code 4, nothing published, the reservation abandoned, no token told', async () => {
+    const name = site.unique('argo-gated');
+    await giveToken(site.namespace, 'stranger', 'hf_stranger');
+    const parameters = { ...commonParameters(site), 'model-id': 'acme/gated-llama', 'model-name': name, 'hub-token-secret': 'stranger' };
+    const run = await runArgo(site, { parameters });
     expect(run.phase).toBe('Failed');
-    const failed = run.pods.filter(({ phase }) => phase === 'Failed');
-    expect(failed.map(({ exitCode }) => exitCode)).toEqual(['4']);
-    expect((await bed.keys()).filter((key) => !before.includes(key) && key.includes(name))).toEqual([]);
-    expect((await bed.registered(name, '1'))?.artifact.state).toBe('ABANDONED');
+    const failed = run.watch.pods.filter(({ exitCode }) => exitCode !== 0);
+    expect(failed.map(({ exitCode }) => exitCode)).toEqual([4]);
+    expect(triesOf(run, 'download')).toMatchObject([{ phase: 'Failed', exitCode: '4' }]);
+    expect(failed[0]?.log).toContain('acme/gated-llama');
+    expect(run.watch.logs).not.toContain('hf_stranger');
+    await expectNotPublished(site.bucket, name);
+    const artifact = await registryRecord(`model_artifacts/${run.results['reserved-artifact-id']}`);
+    expect(artifact.state).toBe('ABANDONED');
+    expect(await claimIsGoing(site.namespace, run.name), 'the volume stays for argo retry').toBe(false);
   });
 
-  test('a token opens it and stands in no log', async () => {
-    await namespace.secret('huggingface-secret', { HUGGINGFACE_TOKEN: hubToken });
-    const run = await runWorkflow(
-      namespace,
-      'import-model',
-      params({ 'model-id': 'acme/gated-llama', 'model-name': `open-${bed.id}`, 'log-level': 'trace' }),
-    );
-    expect(run.phase, run.message).toBe('Succeeded');
-    const said = await namespace.logs(run.selector);
-    expect(said).toContain('download done');
-    expect(said).not.toContain(hubToken);
-    expect(said).not.toContain(settings.secretAccessKey);
+  test('a gated model with a token that may read it', async () => {
+    const name = site.unique('argo-granted');
+    await giveToken(site.namespace, 'huggingface-secret', 'hf_granted');
+    const run = await runArgo(site, { parameters: { ...commonParameters(site), 'model-id': 'acme/gated-llama', 'model-name': name } });
+    expect(run.phase, run.watch.logs).toBe('Succeeded');
+    expect(run.watch.logs).not.toContain('hf_granted');
+    await expectPublished('Argo import-model, gated', run.results, { name, files: tinyLlama({ seed: 3 }) });
   });
 
-  test('a fault that passes ends the pod with 5, and the retried pod goes on', async () => {
-    const faulty = await bed.hub(namespace, { name: 'faulty', faults: [{ on: 'GET .*tree', status: 503, times: 1 }] });
-    const given = params({ 'hub-url': faulty, 'model-id': 'acme/tiny-llama', 'model-name': `retried-${bed.id}`, retries: '0' });
-    const run = await runWorkflow(namespace, 'import-model', given);
-    expect(run.phase, run.message).toBe('Succeeded');
-    expect(run.pods.map(({ exitCode }) => exitCode)).toContain('5');
-    await bed.expectPublished(run.outputs['model-uri'] ?? '');
+  test('a fault that passes is tried again in a new pod', async () => {
+    const name = site.unique('argo-flaky');
+    const hub = await startHub(site.namespace, 'flaky', [{ side: 'cdn', on: '^GET', status: 503 }]);
+    const parameters = { ...commonParameters(site), 'model-id': 'acme/tiny-llama', 'model-name': name, 'hub-url': hub, retries: '0' };
+    const run = await runArgo(site, { parameters });
+    expect(run.phase, run.watch.logs).toBe('Succeeded');
+    expect(triesOf(run, 'download')).toMatchObject([{ exitCode: '5' }, { phase: 'Succeeded' }]);
+    await expectPublished('Argo import-model, after a 503', run.results, { name, files: tinyLlama() });
+  });
+
+  test('a pod that is taken away is started again', async () => {
+    const name = site.unique('argo-killed');
+    const hub = await startHub(site.namespace, 'silent', [{ side: 'cdn', on: '^GET', stallAfter: 1000 }]);
+    const parameters = {
+      ...commonParameters(site),
+      'model-id': 'acme/tiny-llama',
+      'model-name': name,
+      'hub-url': hub,
+      'stall-timeout': '10m',
+    };
+    let killed: string | undefined;
+    const run = await runArgo(site, {
+      parameters,
+      meanwhile: async (watch) => {
+        const pod = (await watch.look()).find(
+          ({ metadata, status }) => metadata.name.includes('-download-') && status?.phase === 'Running',
+        );
+        if (killed !== undefined || pod === undefined) return;
+        const asked = await kubectl('-n', site.namespace, 'logs', 'silent');
+        if (!asked.includes('"side":"hub"')) return;
+        killed = pod.metadata.name;
+        await kubectl('-n', site.namespace, 'delete', 'pod', killed, '--wait=false');
+      },
+    });
+    expect(run.phase, run.watch.logs).toBe('Succeeded');
+    expect(killed).toBeDefined();
+    expect(triesOf(run, 'download').at(-1)?.phase).toBe('Succeeded');
+    expect(triesOf(run, 'download').length).toBe(2);
+    await expectPublished('Argo import-model, after a lost pod', run.results, { name, files: tinyLlama() });
+  });
+
+  test('two runs on one target wait for each other, and the second finds the work done', async () => {
+    const name = site.unique('argo-twins');
+    const parameters = { ...commonParameters(site), 'model-id': 'acme/junk-llama', 'model-name': name };
+    const runs = await Promise.all([runArgo(site, { parameters }), runArgo(site, { parameters })]);
+    expect(runs.map(({ phase }) => phase)).toEqual(['Succeeded', 'Succeeded']);
+    const times = runs
+      .map(({ nodes }) => nodes.filter(({ displayName }) => /^(upload|complete)\(0\)$/.test(displayName)))
+      .map((nodes) => ({
+        from: nodes.map((node) => node.startedAt ?? '').sort()[0] ?? '',
+        to:
+          nodes
+            .map((node) => node.finishedAt ?? '')
+            .sort()
+            .at(-1) ?? '',
+      }))
+      .sort((a, b) => a.from.localeCompare(b.from));
+    expect((times[0]?.to ?? '') <= (times[1]?.from ?? ''), JSON.stringify(times)).toBe(true);
+    expect(runs.map(({ results }) => results.unchanged).sort()).toEqual(['false', 'true']);
+    expect(new Set(runs.map(({ results }) => results['model-artifact-id'])).size).toBe(1);
+    for (const run of runs)
+      await expectPublished('Argo import-model, twins', run.results, { name, files: tinyLlama({ seed: 5, junk: true }) });
+  });
+
+  test('import-many makes a workflow of each entry, and one that fails does not stop the others', async () => {
+    await applyFile(site.namespace, 'workflows/examples/import-many.yaml');
+    const names = ['argo-many-a', 'argo-many-b', 'argo-many-c'].map(site.unique);
+    const models = [
+      { 'model-id': 'acme/tiny-llama', 'model-name': names[0] },
+      { 'model-id': 'acme/nothing-there', 'model-name': names[1] },
+      { 'model-id': 'acme/tiny-llama', revision: 'next', 'model-name': names[2] },
+    ];
+    const run = await runArgo(site, {
+      template: 'import-many',
+      parameters: { models: JSON.stringify(models), common: JSON.stringify({ ...commonParameters(site), 'workspace-size': '1Gi' }) },
+    });
+    expect(run.phase).toBe('Failed');
+    const made = JSON.parse(await kubectl('-n', site.namespace, 'get', 'workflows', '-o', 'json')) as {
+      items: {
+        metadata: { name: string; ownerReferences?: { name: string }[] };
+        spec: { arguments: { parameters: { name: string; value: string }[] } };
+      }[];
+    };
+    const children = made.items.filter(({ metadata }) => metadata.ownerReferences?.[0]?.name === run.name);
+    expect(children.length).toBe(3);
+    for (const [index, files] of [tinyLlama(), undefined, tinyLlama({ seed: 2 })].entries()) {
+      const name = names[index] ?? '';
+      const child = children.find(({ spec }) => spec.arguments.parameters.some(({ value }) => value === name));
+      const ended = await until('the child to end', 60, async () => {
+        const read = await readArgo(site, child?.metadata.name ?? '');
+        return ['Succeeded', 'Failed'].includes(read.phase) ? read : undefined;
+      });
+      expect(ended.phase).toBe(files ? 'Succeeded' : 'Failed');
+      if (files) await expectPublished('Argo import-many', ended.results, { name, files });
+      else {
+        expect(triesOf(ended, 'register')).toMatchObject([{ exitCode: '3' }]);
+        await expectNotPublished(site.bucket, name);
+      }
+    }
   });
 });

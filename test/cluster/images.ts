@@ -1,34 +1,27 @@
-import { execFileSync } from 'node:child_process';
-import { cpSync, mkdirSync, rmSync } from 'node:fs';
+/**
+ * Makes the images for the cluster tests where none can be built or pulled: calls `COMMAND NAME FOLDER` for each, FOLDER becoming /app.
+ *   npm run cluster-images -- COMMAND
+ */
+import { cpSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { build } from 'esbuild';
+import { run } from './kubectl.ts';
 
-/**
- * `npm run cluster-images -- COMMAND`: lays out what the Containerfile puts at /app, and the fake Hub beside it, then calls
- * COMMAND NAME FOLDER for each, which brings it into the cluster: for clusters that can pull no image.
- */
 const root = join(import.meta.dirname, '../..');
-const command = process.argv[2];
-if (command === undefined) throw new Error('give the command that takes NAME and FOLDER');
+const dist = join(root, 'dist');
+const withFakes = join(root, '.cache/fakes');
+const [command] = process.argv.slice(2);
+if (command === undefined) throw new Error('usage: npm run cluster-images -- COMMAND');
 
-const app = join(root, '.cache/images/modelferry');
-const fakes = join(root, '.cache/images/fakes');
-for (const folder of [app, fakes]) {
-  rmSync(folder, { recursive: true, force: true });
-  mkdirSync(folder, { recursive: true });
-}
-cpSync(join(root, 'dist'), app, { recursive: true });
+rmSync(withFakes, { recursive: true, force: true });
+cpSync(dist, withFakes, { recursive: true });
 await build({
   entryPoints: [join(root, 'test/fakes/hub-main.ts')],
-  outfile: join(fakes, 'hub-main.cjs'),
+  outfile: join(withFakes, 'fake-hub.cjs'),
   bundle: true,
   platform: 'node',
   target: 'node24',
   format: 'cjs',
 });
-for (const [name, folder] of [
-  [process.env.TEST_IMAGE ?? 'localhost/modelferry:test', app],
-  [process.env.TEST_HUB_IMAGE ?? 'localhost/modelferry-fakes:test', fakes],
-] as const) {
-  execFileSync(command, [name, folder], { cwd: root, stdio: 'inherit' });
-}
+console.log((await run(command, ['localhost/modelferry:test', dist])).trim());
+console.log((await run(command, ['localhost/modelferry-fakes:test', withFakes])).trim());

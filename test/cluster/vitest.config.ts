@@ -1,12 +1,16 @@
+import { join } from 'node:path';
 import { defineConfig } from 'vitest/config';
 
 export default defineConfig({
+  root: join(import.meta.dirname, '../..'),
   test: {
     include: ['test/cluster/*.test.ts'],
-    // Pods come one after another, on nodes that may be small.
+    globalSetup: ['test/cluster/report.ts'],
+    // A namespace at a time, a few runs in each: small clusters have few volumes and cores.
+    fileParallelism: false,
+    maxConcurrency: 3,
     testTimeout: 900_000,
-    hookTimeout: 300_000,
-    maxWorkers: 3,
-    reporters: ['default', ['json', { outputFile: '.cache/reports/cluster.json' }]],
+    hookTimeout: 600_000,
+    reporters: ['verbose', ['json', { outputFile: '.cache/reports/cluster.json' }]],
   },
 });

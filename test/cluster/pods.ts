@@ -1,0 +1,57 @@
+import { type KubeObject, kubectl, listObjects } from './kubectl.ts';
+
+interface Pod extends KubeObject {
+  status?: {
+    phase?: string;
+    containerStatuses?: { name: string; state: { terminated?: { exitCode: number } } }[];
+  };
+}
+
+export interface EndedPod {
+  name: string;
+  labels: Record<string, string>;
+  phase: string;
+  /** Of the container that runs our program. */
+  exitCode: number | undefined;
+  log: string;
+}
+
+const ours = (name: string) => name === 'main' || name === 'import' || name.startsWith('step-');
+
+/** Collects how the pods of one run ended, before an engine takes them away. */
+export class PodWatch {
+  readonly ended = new Map<string, EndedPod>();
+  readonly #namespace: string;
+  readonly #selector: string;
+
+  constructor(namespace: string, selector: string) {
+    this.#namespace = namespace;
+    this.#selector = selector;
+  }
+
+  async look(): Promise<Pod[]> {
+    const pods = await listObjects<Pod>(this.#namespace, 'pods', this.#selector);
+    for (const { metadata, status } of pods) {
+      const phase = status?.phase ?? '';
+      if (this.ended.has(metadata.name) || (phase !== 'Succeeded' && phase !== 'Failed')) continue;
+      const container = status?.containerStatuses?.find(({ name }) => ours(name));
+      const log = await kubectl('-n', this.#namespace, 'logs', metadata.name, '--all-containers').catch(() => '');
+      this.ended.set(metadata.name, {
+        name: metadata.name,
+        labels: metadata.labels ?? {},
+        phase,
+        exitCode: container?.state.terminated?.exitCode,
+        log,
+      });
+    }
+    return pods;
+  }
+
+  get pods(): EndedPod[] {
+    return [...this.ended.values()];
+  }
+
+  get logs(): string {
+    return this.pods.map(({ name, log }) => `${name}:\n${log}`).join('\n');
+  }
+}
