@@ -1,5 +1,4 @@
 import { rm, utimes } from 'node:fs/promises';
-import { explain } from '../../lib/errors.ts';
 import { hubOf } from '../../lib/hub/connection.ts';
 import { listFiles } from '../../lib/hub/list.ts';
 import { resolveRevision } from '../../lib/hub/resolve.ts';
@@ -82,10 +81,10 @@ export const download = defineStep({
         log.info({ model: modelId, commit, files: finished.manifest.files.length }, 'nothing to do: it is there');
         return resultsOf(workspace, folder.manifest, finished.manifest, finished.bytes);
       }
-      // From here to the end the folder is not what a manifest says.
-      await rm(folder.manifest, { force: true }).catch((error: unknown) => Promise.reject(explain(`use ${folder.dir}`, error)));
       const { files, paths, totalBytes } = await listed();
       await checkCollisions(folder.dir, paths);
+      // From here to the end the folder is not what a manifest says.
+      await rm(folder.manifest, { force: true });
       const [whole, begun] = [await localFiles(folder.files, paths, true), await localFiles(folder.partial, paths, true)];
       const missing = bytesToMove(files, { whole, begun });
       await checkFreeSpace(folder.dir, missing);
