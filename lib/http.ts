@@ -130,7 +130,10 @@ export function networkError(target: URL, error: unknown, signal: AbortSignal | 
     return new StepError('usage', message, { hint: 'give the authority that signed it to --ca-bundle', cause: error });
   }
   const kind = kindOf(error);
-  return new StepError(kind === 'bug' ? 'transient' : kind, message, { cause: error });
+  return new StepError(kind === 'bug' ? 'transient' : kind, message, {
+    hint: 'check the address, the network and HTTPS_PROXY',
+    cause: error,
+  });
 }
 
 /** OpenSSL's verification errors as Node names them (node:tls documentation, X.509 certificate error codes). */
@@ -143,5 +146,5 @@ function stalled(target: URL, stallTimeout: number): StepError {
 function parseUrl(url: string): URL {
   const target = URL.canParse(url) ? new URL(url) : undefined;
   if (target && /^https?:$/.test(target.protocol)) return target;
-  throw new StepError('usage', `failed to use address ${url}: it is no http or https address`);
+  throw new StepError('usage', `failed to use address ${url}: it is no http or https address`, { hint: 'it looks like https://host' });
 }

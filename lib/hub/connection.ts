@@ -31,7 +31,8 @@ const maxRedirects = 5;
 /** The Hub of a run's parameters. Throws `usage` when its address is none. */
 export function hubOf({ hubUrl, hubToken, retries, stallTimeout }: HubOptions, { log, signal }: { log: Log; signal: AbortSignal }): Hub {
   const parsed = URL.canParse(hubUrl) ? new URL(hubUrl) : undefined;
-  if (parsed === undefined) throw new StepError('usage', `failed to use --hub-url ${hubUrl}: it is no address`);
+  if (parsed === undefined)
+    throw new StepError('usage', `failed to use --hub-url ${hubUrl}: it is no address`, { hint: 'it looks like https://host' });
   const { origin, pathname, username, password, search } = parsed;
   if (username + password + search !== '') {
     throw new StepError('usage', `failed to use --hub-url ${shownUrl(parsed)}: it holds more than an address`, {
