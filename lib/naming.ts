@@ -35,7 +35,7 @@ export function namesOf(identity: Identity, given: { modelName?: string | undefi
  * and on one that leads out of the store or into the control prefix.
  */
 export function prefixOf(template: string, identity: Identity, names: Names, controlPrefix: string): string {
-  const prefix = fill(template, wordsOf(identity, names));
+  const prefix = withSingleSlashes(fill(template, wordsOf(identity, names))).replace(/\/+$/, '');
   const fault = pathFault(prefix);
   if (fault !== undefined) throw new StepError('usage', `failed to use --key-template ${template}: ${fault}`);
   if (`${prefix}/`.startsWith(`${controlPrefix}/`)) {
@@ -47,7 +47,7 @@ export function prefixOf(template: string, identity: Identity, names: Names, con
 /** The part of the prefix that all versions of one model share, up to the first word that tells versions apart; undefined when none does. */
 export function versionsPrefix(template: string, identity: Identity, names: Names): string | undefined {
   const at = template.search(/\{(version|commit)\}/);
-  return at < 0 ? undefined : fill(trim(template.slice(0, at), false), wordsOf(identity, names));
+  return at < 0 ? undefined : withSingleSlashes(fill(template.slice(0, at), wordsOf(identity, names)));
 }
 
 function wordsOf({ repo, commit }: Identity, { name, version }: Names): Record<string, string> {
@@ -66,11 +66,10 @@ function fill(template: string, words: Record<string, string>): string {
   });
   if (filled === template && template.includes('{'))
     throw new StepError('usage', `failed to use --key-template ${template}: a brace is open`);
-  return trim(filled, true);
+  return filled;
 }
 
-/** A template such as `/models/{name}/` means the same without its outer slashes, and `{org}/{repo}` of a repo without org too. */
-function trim(text: string, end: boolean): string {
-  const clean = text.replace(/^\/+/, '').replace(/\/{2,}/g, '/');
-  return end ? clean.replace(/\/+$/, '') : clean;
+/** A template such as `/models/{name}/` means the same without its first slash, and `{org}/{repo}` of a repo without org too. */
+function withSingleSlashes(text: string): string {
+  return text.replace(/\/{2,}/g, '/').replace(/^\//, '');
 }
