@@ -8,6 +8,8 @@ interface Node {
   type: string;
   phase: string;
   message?: string;
+  progress?: string;
+  id: string;
   templateName?: string;
   startedAt?: string;
   finishedAt?: string;
@@ -32,7 +34,7 @@ export interface ArgoOptions {
   template?: string;
   securityContext?: object;
   /** Called every second or so, while the workflow runs. */
-  meanwhile?: (watch: PodWatch) => Promise<void>;
+  meanwhile?: (run: Omit<ArgoRun, 'watch'>) => Promise<void>;
 }
 
 /** What every import in a site is given. */
@@ -59,8 +61,8 @@ export async function runArgo(site: Site, options: ArgoOptions): Promise<ArgoRun
     840,
     async () => {
       await watch.look();
-      await meanwhile?.(watch);
       const run = await readArgo(site, name);
+      await meanwhile?.(run);
       if (!['Succeeded', 'Failed', 'Error'].includes(run.phase)) return undefined;
       await watch.look();
       return { ...run, watch };
