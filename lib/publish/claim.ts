@@ -1,35 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isTransient, messageOf, StepError } from '../errors.ts';
-import { isGone, type LockHolder, ownHolder } from '../lock.ts';
+import { isGone, ownHolder } from '../lock.ts';
 import type { Log } from '../log.ts';
 import { type ObjectInfo, PreconditionFailed, type Store } from '../store.ts';
-
-/** An unfinished multipart upload that a claim names: whose it is, and what for. */
-export interface ClaimedUpload {
-  uploadId: string;
-  /** Of the whole file, `sha256:<hex>` or `git-sha1:<hex>`: only equal bytes are gone on with. */
-  digest: string;
-  partSize: number;
-}
-
-interface ClaimRecord {
-  schemaVersion: 1;
-  /** Same for every try of one run, so that a retry takes its own claim over at once. */
-  runId: string;
-  /** Differs for every process: two tries of one run cannot both hold it. */
-  holder: string;
-  /** Which process that is, so that a run on the same machine sees when it is gone. */
-  process?: LockHolder | undefined;
-  contentDigest: string;
-  /** When this claim was first made, by the store's clock (ISO 8601). */
-  since: string;
-  /** Its holder ended in good order before it was done: anyone may go on. */
-  released: boolean;
-  /** Keys that are sent in parts: an upload there that has no name yet is this claim's too. */
-  keys: string[];
-  uploads: Record<string, ClaimedUpload>;
-}
+import { type ClaimedUpload, type ClaimRecord, claimBytes, parseClaim } from './claim-record.ts';
 
 export interface ClaimOptions {
   store: Store;
@@ -43,6 +18,17 @@ export interface ClaimOptions {
   /** Looked at while waiting: true means that the other run has done our work. */
   done: () => Promise<boolean>;
   timing?: ClaimTiming;
+  shared?: SharedClaim | undefined;
+}
+
+/** A claim that a plan holds for many processes at once: whoever names the same plan joins. */
+export interface SharedClaim {
+  /** sha256 of the plan. */
+  plan: string;
+  /** Which shard this process works on: a later try of it ends this one. */
+  shard?: string | undefined;
+  /** The only keys whose uploads this process may go on with or abort; undefined for all. */
+  keys?: ReadonlySet<string> | undefined;
 }
 
 export interface ClaimTiming {
@@ -53,7 +39,8 @@ export interface ClaimTiming {
 
 const defaultTiming: ClaimTiming = { renewMs: 60_000, staleMs: 600_000, pollMs: 2_000 };
 
-const maxConflicts = 50;
+/** Many shards may write at the same moment; every conflict means that another one got on. */
+const maxConflicts = 200;
 
 /**
  * The right to write below one prefix: a record in the store, made only where none is, renewed while it is held, and taken over
@@ -65,6 +52,12 @@ export class Claim {
   readonly #lost = new AbortController();
   /** What an earlier holder left: its uploads may be gone on with or aborted. */
   readonly inherited: { uploads: ReadonlyMap<string, ClaimedUpload>; keys: ReadonlySet<string>; since: Date } | undefined;
+  /** True when the claim was this plan's before. */
+  readonly joined: boolean;
+  /** Our name in the record: as its holder, or as that of our shard. */
+  readonly #self: string;
+  /** What this process added and took away (undefined), put again on what others wrote meanwhile. */
+  readonly #own = new Map<string, ClaimedUpload | undefined>();
   #record: ClaimRecord;
   #info: ObjectInfo;
   #writing: Promise<void> = Promise.resolve();
@@ -72,14 +65,17 @@ export class Claim {
   #over = false;
   #timer: NodeJS.Timeout | undefined;
 
-  private constructor(options: ClaimOptions, record: ClaimRecord, info: ObjectInfo, before: ClaimRecord | undefined) {
+  private constructor(options: ClaimOptions, self: string, record: ClaimRecord, info: ObjectInfo, before: ClaimRecord | undefined) {
     this.#options = options;
     this.#timing = options.timing ?? defaultTiming;
     this.#record = record;
     this.#info = info;
+    this.#self = self;
+    this.joined = before !== undefined && before.holder === options.shared?.plan;
+    const mine = (key: string) => options.shared?.keys?.has(key) ?? true;
     this.inherited = before && {
-      uploads: new Map(Object.entries(before.uploads)),
-      keys: new Set(before.keys),
+      uploads: new Map(Object.entries(before.uploads).filter(([key]) => mine(key))),
+      keys: new Set(before.keys.filter(mine)),
       since: new Date(before.since),
     };
     this.#timer = setInterval(() => void this.#save().catch(() => {}), this.#timing.renewMs).unref();
@@ -87,9 +83,10 @@ export class Claim {
 
   /** Takes the claim, waiting for a live peer; undefined when `done` came true. Throws `transient` when the peer outlives the wait. */
   static async take(options: ClaimOptions): Promise<Claim | undefined> {
-    const { store, key, runId, contentDigest, waitTimeout, signal, log } = options;
+    const { store, key, runId, contentDigest, waitTimeout, signal, log, shared } = options;
     const timing = options.timing ?? defaultTiming;
-    const holder = randomUUID();
+    const self = randomUUID();
+    const { shard } = shared ?? {};
     let waited = 0;
     let conflicts = 0;
     for (;;) {
@@ -97,29 +94,32 @@ export class Claim {
       const found = await store.get(key);
       const before = found && parseClaim(found.bytes);
       const since = before && before.contentDigest === contentDigest ? before.since : store.now().toISOString();
+      const joins = before !== undefined && before.holder === shared?.plan;
       const ageMs = found ? store.now().getTime() - found.info.lastModified.getTime() : 0;
-      if (found === undefined || before === undefined || ageMs >= timing.staleMs || isFree(before, runId)) {
+      if (found === undefined || before === undefined || ageMs >= timing.staleMs || joins || isFree(before, runId)) {
         const record: ClaimRecord = {
           schemaVersion: 1,
           runId,
-          holder,
-          process: ownHolder(),
+          holder: shared?.plan ?? self,
+          // Processes of a plan come and go: that one is gone tells nothing.
+          ...(shared ? {} : { process: ownHolder() }),
           contentDigest,
           since,
           released: false,
           keys: before?.keys ?? [],
           uploads: before?.uploads ?? {},
+          ...(shared ? { shards: { ...(joins ? before.shards : {}), ...(shard === undefined ? {} : { [shard]: self }) } } : {}),
         };
         try {
           const condition = found ? { etag: found.info.etag } : ({ absent: true } as const);
           const info = await store.put(key, claimBytes(record), { condition });
           if (before && before.runId !== runId) log.info({ key, from: before.runId, ageMs }, 'claim taken over');
-          return new Claim(options, record, info, before);
+          return new Claim(options, self, record, info, before);
         } catch (error) {
           if (!(error instanceof PreconditionFailed)) throw error;
           conflicts += 1;
           if (conflicts > maxConflicts) throw new StepError('transient', `failed to claim ${key}: every try met another writer`);
-          await sleep(Math.random() * timing.pollMs * 0.1, undefined, { signal }).catch(() => signal.throwIfAborted());
+          await sleep(jitter(timing, conflicts), undefined, { signal }).catch(() => signal.throwIfAborted());
           continue;
         }
       }
@@ -142,6 +142,7 @@ export class Claim {
 
   /** Names the keys that will be sent in parts, before the first upload is begun. */
   async announce(keys: readonly string[]): Promise<void> {
+    if (keys.every((key) => this.#record.keys.includes(key))) return;
     this.#record.keys = [...new Set([...this.#record.keys, ...keys])].sort();
     await this.#save();
   }
@@ -149,12 +150,14 @@ export class Claim {
   /** Names an upload, before its first part is sent. */
   async add(path: string, upload: ClaimedUpload): Promise<void> {
     this.#record.uploads[path] = upload;
+    this.#own.set(path, upload);
     await this.#save();
   }
 
   /** An upload is completed or aborted. Written with the next save: a name too many does no harm. */
   forget(path: string): void {
     delete this.#record.uploads[path];
+    this.#own.set(path, undefined);
   }
 
   /** Makes sure, right before the manifest is put, that the claim is still ours. */
@@ -167,17 +170,14 @@ export class Claim {
   async drop(): Promise<void> {
     await this.#stop();
     if (this.#lost.signal.aborted) return;
-    await this.#options.store
-      .detached()
-      .delete([this.#options.key], { etag: this.#info.etag })
-      .catch((error) => this.#complain(error));
+    await this.#delete().catch((error) => this.#complain(error));
   }
 
-  /** The work stops in good order but is not done: whoever comes next goes on at once. */
+  /** The work stops in good order but is not done: whoever comes next goes on at once; a plan's other processes go on anyway. */
   async release(): Promise<void> {
     await this.#stop();
     if (this.#lost.signal.aborted) return;
-    this.#record.released = true;
+    this.#record.released = this.#options.shared === undefined;
     await this.#write(this.#options.store.detached()).catch((error) => this.#complain(error));
   }
 
@@ -200,32 +200,64 @@ export class Claim {
     await this.#writing;
   }
 
+  /** What others of the same plan wrote meanwhile is kept. */
   async #write(store = this.#options.store): Promise<void> {
-    const { key } = this.#options;
-    this.#lost.signal.throwIfAborted();
-    try {
-      this.#info = await store.put(key, claimBytes(this.#record), { condition: { etag: this.#info.etag } });
-    } catch (error) {
-      if (error instanceof PreconditionFailed) await this.#settle();
-      else if (isTransient(error)) this.#complain(error);
-      else throw error;
+    const { key, timing = defaultTiming } = this.#options;
+    for (let conflicts = 1; ; conflicts += 1) {
+      this.#lost.signal.throwIfAborted();
+      try {
+        this.#info = await store.put(key, claimBytes(this.#record), { condition: { etag: this.#info.etag } });
+        return;
+      } catch (error) {
+        if (error instanceof PreconditionFailed) {
+          if ((await this.#settle(store)) || conflicts > maxConflicts) return;
+          await sleep(jitter(timing, conflicts));
+        } else if (isTransient(error)) return this.#complain(error);
+        else throw error;
+      }
     }
   }
 
-  /** A put that was answered twice (a retry after a lost answer) also fails its condition: look who holds it. */
-  async #settle(): Promise<void> {
-    const { store, key } = this.#options;
+  async #delete(): Promise<void> {
+    const store = this.#options.store.detached();
+    for (let conflicts = 1; ; conflicts += 1) {
+      try {
+        return await store.delete([this.#options.key], { etag: this.#info.etag });
+      } catch (error) {
+        if (!(error instanceof PreconditionFailed) || conflicts > maxConflicts) throw error;
+        if (await this.#settle(store)) throw error;
+      }
+    }
+  }
+
+  /**
+   * A put that was answered twice (a retry after a lost answer) also fails its condition: look who holds it. False when others of the
+   * same plan wrote, and ours is to be written on top of that.
+   */
+  async #settle(store: Store): Promise<boolean> {
+    const { key, shared } = this.#options;
     const found = await store.get(key);
     const record = found && parseClaim(found.bytes);
-    if (found && record?.holder === this.#record.holder) {
+    if (found && record?.holder === this.#record.holder && (shared?.shard === undefined || record.shards?.[shared.shard] === this.#self)) {
       this.#info = found.info;
-      return;
+      if (shared) this.#rebase(record);
+      return shared === undefined;
     }
     const reason = new StepError('transient', `failed to publish: another run took over ${key}`, {
       hint: 'run it again; it goes on from there',
     });
     this.#lost.abort(reason);
     throw reason;
+  }
+
+  #rebase(theirs: ClaimRecord): void {
+    const keys = [...new Set([...theirs.keys, ...this.#record.keys])].sort();
+    const uploads = { ...theirs.uploads };
+    for (const [path, upload] of this.#own) {
+      if (upload) uploads[path] = upload;
+      else delete uploads[path];
+    }
+    this.#record = { ...theirs, keys, uploads };
   }
 
   #complain(error: unknown): void {
@@ -238,27 +270,7 @@ function isFree({ released, runId, process }: ClaimRecord, own: string): boolean
   return released || runId === own || (process !== undefined && isGone(process) === true);
 }
 
-function claimBytes(record: ClaimRecord): Buffer {
-  return Buffer.from(`${JSON.stringify(record, null, 2)}\n`);
-}
-
-/** A record that cannot be read is nobody's. */
-function parseClaim(bytes: Buffer): ClaimRecord | undefined {
-  try {
-    const record = JSON.parse(bytes.toString('utf8')) as Partial<ClaimRecord>;
-    if (typeof record.runId !== 'string' || typeof record.holder !== 'string') return undefined;
-    return {
-      schemaVersion: 1,
-      runId: record.runId,
-      holder: record.holder,
-      process: record.process,
-      contentDigest: String(record.contentDigest),
-      since: Number.isNaN(Date.parse(String(record.since))) ? new Date(0).toISOString() : String(record.since),
-      released: record.released === true,
-      keys: Array.isArray(record.keys) ? record.keys.map(String) : [],
-      uploads: record.uploads ?? {},
-    };
-  } catch {
-    return undefined;
-  }
+/** ms: longer the more writers there are. */
+function jitter({ pollMs }: ClaimTiming, conflicts: number): number {
+  return Math.random() * pollMs * 0.05 * Math.min(10, 1 + conflicts);
 }

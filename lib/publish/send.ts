@@ -6,7 +6,7 @@ import type { Budget } from '../transfer/budget.ts';
 import type { BufferPool } from '../transfer/buffers.ts';
 import { moveParts } from '../transfer/parts.ts';
 import { type Brought, marksOf, rightSha256 } from './inventory.ts';
-import type { SendFile } from './publish.ts';
+import type { SendFile } from './options.ts';
 import type { OpenedUpload, Uploads } from './uploads.ts';
 
 /** Where a file's bytes come from: read once, in order. */

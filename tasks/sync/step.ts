@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { hubOf } from '../../lib/hub/connection.ts';
+import { hubBytes, hubContent } from '../../lib/hub/content.ts';
 import { listFiles } from '../../lib/hub/list.ts';
 import { resolveRevision } from '../../lib/hub/resolve.ts';
 import { sourceRecord } from '../../lib/hub/source-record.ts';
@@ -28,7 +29,6 @@ import { selectFiles } from '../../lib/selection.ts';
 import { defineStep } from '../../lib/step.ts';
 import { Budget } from '../../lib/transfer/budget.ts';
 import { BufferPool, bufferBytes } from '../../lib/transfer/buffers.ts';
-import { hubBytes, hubContent } from './content.ts';
 
 const { manifest: _, ...syncResults } = publishResults;
 

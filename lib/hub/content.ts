@@ -1,10 +1,10 @@
-import type { Hub } from '../../lib/hub/connection.ts';
-import { RemoteFile } from '../../lib/hub/remote-file.ts';
-import { type Expected, sha256Of, Verifier } from '../../lib/integrity.ts';
-import { type Manifest, makeManifest, type Selection } from '../../lib/manifest.ts';
-import type { Content } from '../../lib/publish/content.ts';
-import type { ByteSource } from '../../lib/publish/send.ts';
-import { mapLimited } from '../../lib/transfer/pool.ts';
+import { type Expected, sha256Of, Verifier } from '../integrity.ts';
+import { type Manifest, makeManifest, type Selection } from '../manifest.ts';
+import type { Content } from '../publish/content.ts';
+import type { ByteSource } from '../publish/send.ts';
+import { mapLimited } from '../transfer/pool.ts';
+import type { Hub } from './connection.ts';
+import { RemoteFile } from './remote-file.ts';
 
 export interface HubModel {
   hub: Hub;

@@ -1,0 +1,68 @@
+import { StepError } from '../errors.ts';
+import type { Expected } from '../integrity.ts';
+import { sha256Of } from '../integrity.ts';
+import { type Manifest, manifestBytes } from '../manifest.ts';
+import { type ObjectInfo, PreconditionFailed, type Store } from '../store.ts';
+import type { Claim } from './claim.ts';
+import { type ControlKeys, type StoredFile, storedBytes } from './control.ts';
+import { type Brought, checkNesting, compareListing, type Inventory, marksOf, rayHashName } from './inventory.ts';
+import { extraForeign } from './look.ts';
+import type { PublishOptions } from './options.ts';
+
+/**
+ * The end of publishing, once every file is in the store: deletes what does not belong there, compares, and puts the records and, last,
+ * the manifest. Throws `integrity` when other bytes lie there than were brought.
+ */
+export async function seal(
+  options: Pick<PublishOptions, 'store' | 'signal' | 'content' | 'prefix' | 'controlPrefix' | 'rayHash' | 'source'>,
+  keys: ControlKeys,
+  claim: Claim,
+  inventory: Inventory,
+  brought: ReadonlyMap<string, Brought>,
+  conditionalWrites: boolean,
+): Promise<{ manifest: Manifest; bytes: Buffer }> {
+  const { store, signal, content, prefix, rayHash } = options;
+  const { files } = content;
+  const extra = [...inventory.leftovers, ...extraForeign(inventory, options)];
+  if (rayHash) {
+    const hash = Buffer.from(content.commit);
+    await store.put(`${prefix}/${rayHashName}`, hash, { metadata: marksOf({ path: rayHashName, size: hash.length }, sha256Of(hash)) });
+  }
+  const gone = extra.filter((key) => !(rayHash && key === `${prefix}/${rayHashName}`));
+  if (gone.length > 0) await store.delete(gone);
+  const listed = await compareListing(store, prefix, files, rayHash);
+  const manifest = content.manifestOf(files.map(({ path, size }) => ({ path, size, sha256: (brought.get(path) as Brought).sha256 })));
+  await store.put(
+    keys.stored,
+    storedBytes(files.map((file) => storedFile(file, brought.get(file.path) as Brought, listed.get(file.path)))),
+  );
+  if (options.source) await store.put(keys.source, options.source);
+  await checkNesting(store, options.controlPrefix, prefix);
+  await claim.confirm();
+  signal.throwIfAborted();
+  const bytes = manifestBytes(manifest);
+  await putManifest(store, keys.manifest, bytes, conditionalWrites);
+  return { manifest, bytes };
+}
+
+/** What is kept of a file; throws `integrity` when the listing has another object there by now. */
+export function storedFile({ path, size, gitSha1 }: Expected, { info, sha256 }: Brought, listed: ObjectInfo | undefined): StoredFile {
+  if (listed && info.etag !== listed.etag) {
+    throw new StepError('integrity', `failed to verify ${listed.key}: it was overwritten while this run published`, {
+      hint: 'somebody else writes there; run it again when they are done',
+    });
+  }
+  return { path, size, sha256, gitSha1, etag: info.etag, versionId: info.versionId, checksum: info.checksum };
+}
+
+async function putManifest(store: Store, key: string, bytes: Buffer, conditionalWrites: boolean): Promise<void> {
+  try {
+    await store.put(key, bytes, conditionalWrites ? { condition: { absent: true } } : {});
+  } catch (error) {
+    if (!(error instanceof PreconditionFailed)) throw error;
+    // A retry after a lost answer finds its own bytes.
+    const found = await store.get(key);
+    if (found?.bytes.equals(bytes)) return;
+    throw new StepError('refused', `failed to publish ${key}: another run published other content at the same moment`);
+  }
+}
