@@ -55,7 +55,8 @@ export class Redactor {
 
   clean(text: string): string {
     let clean = text;
-    for (const secret of this.#secrets) clean = clean.replaceAll(secret, '**redacted**');
+    // The longest first: of one that stands in another, the rest would stay.
+    for (const secret of [...this.#secrets].sort((a, b) => b.length - a.length)) clean = clean.replaceAll(secret, '**redacted**');
     return clean;
   }
 }
