@@ -30,6 +30,9 @@ export interface Bringing {
   maxMemory: number;
 }
 
+/** A request costs as much as some bytes do: ranges are not made smaller than this. */
+const smallestPart = 1024 ** 2;
+
 /** How many bytes are still to come from the Hub. */
 export function bytesToMove(files: readonly Expected[], { whole, begun }: Pick<Bringing, 'whole' | 'begun'>): number {
   const missing = ({ path, size }: Expected) => (whole.get(path) === size ? 0 : size - beginning(begun, path, size));
@@ -44,7 +47,10 @@ export async function bringFiles(files: readonly Expected[], bringing: Bringing)
   const { concurrency, partSize, maxMemory, progress } = bringing;
   const failed = new AbortController();
   const signal = AbortSignal.any([bringing.signal, failed.signal]);
-  const parts = { connections: new Budget(concurrency), buffers: new BufferPool(bufferBytes(maxMemory)), partSize, signal };
+  const buffers = new BufferPool(bufferBytes(maxMemory));
+  // A file on a disk has no parts: rather smaller ranges than connections that have no buffer.
+  const share = Math.max(smallestPart, Math.floor(buffers.total / concurrency));
+  const parts = { connections: new Budget(concurrency), buffers, partSize: Math.min(partSize, share), signal };
   progress.start(
     'download',
     files.reduce((sum, { size }) => sum + size, 0),
