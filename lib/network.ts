@@ -2,7 +2,7 @@ import { readFileSync } from 'node:fs';
 import { Agent as HttpAgent } from 'node:http';
 import { Agent as HttpsAgent } from 'node:https';
 import { getCACertificates, setDefaultCACertificates } from 'node:tls';
-import { DirectConnections } from './direct.ts';
+import { DirectConnections } from './direct/connections.ts';
 import { messageOf, StepError } from './errors.ts';
 
 export interface NetworkOptions {

@@ -1,7 +1,8 @@
 import { once } from 'node:events';
 import { type AddressInfo, createServer, type Server, type Socket } from 'node:net';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { DirectConnections, type DirectRequest } from '../lib/direct.ts';
+import type { DirectRequest } from '../lib/direct/connection.ts';
+import { DirectConnections } from '../lib/direct/connections.ts';
 
 /** A server that answers each request with whatever bytes the test says. */
 let server: Server;

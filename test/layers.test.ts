@@ -21,7 +21,7 @@ const floors: Record<string, number> = {
   'lib/params/': 1,
   'lib/transfer/': 1,
   'lib/selection.ts': 2,
-  'lib/direct.ts': 1,
+  'lib/direct/': 1,
   'lib/http.ts': 2,
   'lib/manifest.ts': 2,
   'lib/naming.ts': 2,

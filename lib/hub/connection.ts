@@ -1,4 +1,4 @@
-import type { Head } from '../direct.ts';
+import type { Head } from '../direct/message.ts';
 import { StepError } from '../errors.ts';
 import { type HttpAnswer, send, shownUrl } from '../http.ts';
 import type { Log } from '../log.ts';

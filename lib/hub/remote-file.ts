@@ -1,4 +1,4 @@
-import type { Head } from '../direct.ts';
+import type { Head } from '../direct/message.ts';
 import { kindOf, StepError } from '../errors.ts';
 import { type HttpAnswer, networkError, readInto, send } from '../http.ts';
 import type { Expected } from '../integrity.ts';

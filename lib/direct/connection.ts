@@ -1,14 +1,6 @@
-import type { IncomingHttpHeaders } from 'node:http';
-import { connect as connectTcp, isIP, type OnReadOpts, type Socket } from 'node:net';
-import { type ConnectionOptions, connect as connectTls } from 'node:tls';
-import { StepError } from './errors.ts';
-
-/** The head of an answer. */
-export interface Head {
-  status: number;
-  headers: IncomingHttpHeaders;
-  url: string;
-}
+import type { OnReadOpts, Socket } from 'node:net';
+import { StepError } from '../errors.ts';
+import { type Head, parseHead, requestText } from './message.ts';
 
 export interface DirectRequest {
   headers: Record<string, string>;
@@ -25,77 +17,6 @@ export interface DirectRequest {
 /** Heads over this many bytes are no good ones (node:http refuses them over 16 KiB). */
 const headLimit = 64 * 1024;
 
-/**
- * GETs whose bodies the kernel writes straight into the buffer that they are meant for. node:http makes two new buffers for every 64 KiB
- * and copies twice: 2.6 s of CPU for a GiB on loopback, where this takes 0.5 s. Only what bulk ranges need is here: HTTP/1.1 with a
- * Content-Length, keep-alive, TLS; no proxies, no redirects, no chunks. For all else there is `send`.
- */
-export class DirectConnections {
-  readonly #rejectUnauthorized: boolean;
-  readonly #idle = new Map<string, Connection[]>();
-  readonly #open = new Set<Connection>();
-
-  constructor({ rejectUnauthorized }: { rejectUnauthorized: boolean }) {
-    this.#rejectUnauthorized = rejectUnauthorized;
-  }
-
-  /**
-   * The answer's head, once its body is in `into` (as much of it as Content-Length said) or was let go; undefined when a body that was
-   * accepted is not of the form above. Throws the system's errors, `transient` for what is cut or silent, and what `accept` throws.
-   */
-  async get(url: string, request: DirectRequest): Promise<Head | undefined> {
-    const target = new URL(url);
-    for (;;) {
-      const idle = this.#idle.get(target.origin)?.pop();
-      const connection = idle ?? this.#connect(target);
-      try {
-        const head = await connection.get(target, request);
-        if (connection.reusable) this.#keep(target.origin, connection);
-        return head;
-      } catch (error) {
-        // A server may close a connection that waits, in the very moment it is used again: that was no try.
-        if (idle === undefined || connection.answered || request.signal.aborted) throw error;
-      }
-    }
-  }
-
-  /** Ends every connection. */
-  destroy(): void {
-    for (const connection of this.#open) connection.destroy();
-  }
-
-  #keep(origin: string, connection: Connection): void {
-    const idle = this.#idle.get(origin) ?? [];
-    idle.push(connection);
-    this.#idle.set(origin, idle);
-  }
-
-  #connect(target: URL): Connection {
-    const secure = target.protocol === 'https:';
-    const host = target.hostname.replace(/^\[|\]$/g, '');
-    const port = Number(target.port) || (secure ? 443 : 80);
-    const onClose = () => {
-      this.#open.delete(connection);
-      const idle = this.#idle.get(target.origin) ?? [];
-      if (idle.includes(connection)) idle.splice(idle.indexOf(connection), 1);
-    };
-    const connection = new Connection((onread) => {
-      if (!secure) return { socket: connectTcp({ host, port, onread }), ready: 'connect' };
-      const tls: ConnectionOptions & { onread: OnReadOpts } = {
-        host,
-        port,
-        onread,
-        ALPNProtocols: ['http/1.1'],
-        rejectUnauthorized: this.#rejectUnauthorized,
-        ...(isIP(host) ? {} : { servername: host }),
-      };
-      return { socket: connectTls(tls), ready: 'secureConnect' };
-    }, onClose);
-    this.#open.add(connection);
-    return connection;
-  }
-}
-
 interface Exchange extends DirectRequest {
   url: string;
   resolve: (head: Head | undefined) => void;
@@ -103,7 +24,7 @@ interface Exchange extends DirectRequest {
 }
 
 /** One connection, for one request at a time. */
-class Connection {
+export class Connection {
   /** True when the last request left it at the end of an answer. */
   reusable = false;
   /** True once a byte of the last request's answer has come. */
@@ -262,30 +183,4 @@ class Connection {
 
 function closed(shown: string): StepError {
   return new StepError('transient', `failed to read ${shown}: the connection was closed`);
-}
-
-function requestText({ host, pathname, search }: URL, headers: Record<string, string>): string {
-  const lines = Object.entries({ host, connection: 'keep-alive', ...headers }).map(([name, value]) => {
-    if (/[^\t\u0020-\u007e\u0080-\u00ff]/.test(value))
-      throw new StepError('usage', `failed to send header ${name}: it has control characters`);
-    return `${name}: ${value}\r\n`;
-  });
-  return `GET ${pathname}${search} HTTP/1.1\r\n${lines.join('')}\r\n`;
-}
-
-/** RFC 9112, sections 4 and 5; undefined for what is not good HTTP/1.1: no leniency here. */
-function parseHead(text: string, url: string): Head | undefined {
-  const [first = '', ...lines] = text.split('\r\n');
-  const status = /^HTTP\/1\.1 ([1-9]\d\d)(?: |$)/.exec(first)?.[1];
-  if (status === undefined) return undefined;
-  const headers: Record<string, string> = {};
-  for (const line of lines) {
-    const [, name, value] = /^([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*(.*?)[ \t]*$/.exec(line) ?? [];
-    if (name === undefined || value === undefined) return undefined;
-    const key = name.toLowerCase();
-    const before = headers[key];
-    if (before !== undefined && key === 'content-length') return undefined;
-    headers[key] = before === undefined ? value : `${before}, ${value}`;
-  }
-  return { status: Number(status), headers, url };
 }
