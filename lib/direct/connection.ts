@@ -116,10 +116,12 @@ export class Connection {
     for (;;) {
       const text = this.#text.subarray(0, this.#textLength);
       const end = text.indexOf('\r\n\r\n');
-      if (end < 0 && text.length === headLimit) throw new StepError('transient', `failed to read ${this.#shown}: its head does not end`);
-      if (end < 0) return;
-      const head = parseHead(text.toString('latin1', 0, end), exchange.url);
-      if (head === undefined) throw new StepError('transient', `failed to read ${this.#shown}: the answer is no HTTP/1.1`);
+      if (end < 0 && text.length < headLimit) return;
+      const head = end < 0 ? undefined : parseHead(text.toString('latin1', 0, end), exchange.url);
+      if (head === undefined) {
+        this.#end(undefined, false);
+        return;
+      }
       const rest = text.subarray(end + 4);
       if (head.status >= 200) {
         this.#begin(exchange, head, rest);

@@ -12,29 +12,33 @@ export class DirectConnections {
   readonly #rejectUnauthorized: boolean;
   readonly #idle = new Map<string, Connection[]>();
   readonly #open = new Set<Connection>();
+  /** Origins that have answered in another form once: they are not asked twice for each range. */
+  readonly #unfit = new Set<string>();
 
   constructor({ rejectUnauthorized }: { rejectUnauthorized: boolean }) {
     this.#rejectUnauthorized = rejectUnauthorized;
   }
 
   /**
-   * The answer's head, once its body is in `into` (as much of it as Content-Length said) or was let go; undefined when a body that was
-   * accepted is not of the form above. Throws the system's errors, `transient` for what is cut or silent, and what `accept` throws.
+   * The answer's head, once its body is in `into` (as much of it as Content-Length said) or was let go; undefined when this server
+   * answers in another form than the one above: `send` may understand it. Throws the system's errors, `transient` for what is cut or silent, and what `accept` throws.
    */
   async get(url: string, request: DirectRequest): Promise<Head | undefined> {
     const target = new URL(url);
-    for (;;) {
+    while (!this.#unfit.has(target.origin)) {
       const idle = this.#idle.get(target.origin)?.pop();
       const connection = idle ?? this.#connect(target);
       try {
         const head = await connection.get(target, request);
         if (connection.reusable) this.#keep(target.origin, connection);
+        if (head === undefined) this.#unfit.add(target.origin);
         return head;
       } catch (error) {
         // A server may close a connection that waits, in the very moment it is used again: that was no try.
         if (idle === undefined || connection.answered || request.signal.aborted) throw error;
       }
     }
+    return undefined;
   }
 
   /** Ends every connection. */
