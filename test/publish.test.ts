@@ -293,6 +293,9 @@ describe('publish', () => {
     await run({ rayHash: true });
     expect(stored()).toEqual({ ...sizes(tiny), hash: 40 });
     expect(await run({ rayHash: true })).toMatchObject({ unchanged: true });
+    // Left by a run that was killed right before its manifest.
+    await optionsFor({}).store.delete([manifestKey, `.modelferry/stored/${prefix}.json`]);
+    expect(await run({ rayHash: true })).toMatchObject({ unchanged: false, uploadedBytes: 0 });
   });
 
   test('tells beforehand what it would do, and writes nothing', async () => {

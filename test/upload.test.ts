@@ -162,6 +162,8 @@ describe('upload', () => {
     ['an internal error inside a 200 to the completion', { on: /^POST .*uploadId=/, answer: { status: 200, body: internalError } }],
     ['a gateway that is down', { on: /^HEAD|^GET/, times: 3, answer: { status: 502, body: '<html>Bad Gateway</html>' } }],
     ['a lost answer to a claim', { on: /^PUT .*claims/, loseAnswer: true }],
+    ['lost answers to what renews a claim', { on: /^PUT .*claims/, skip: 1, times: 3, loseAnswer: true }],
+    ['a lost answer to the end of a claim', { on: /^DELETE .*claims/, loseAnswer: true }],
     ['a lost answer to the manifest', { on: /^PUT .*manifests/, loseAnswer: true }],
   ])('gets over %s', async (_, fault) => {
     await fillWorkspace(workspace, files);

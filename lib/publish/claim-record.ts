@@ -25,8 +25,6 @@ export interface ClaimRecord {
   /** Keys that are sent in parts: an upload there that has no name yet is this claim's too. */
   keys: string[];
   uploads: Record<string, ClaimedUpload>;
-  /** Who works on each shard, where a plan holds the claim for many processes: an older try sees that it is not the one any more. */
-  shards?: Record<string, string> | undefined;
 }
 
 /** The bytes of a claim's object. */
@@ -49,7 +47,6 @@ export function parseClaim(bytes: Buffer): ClaimRecord | undefined {
       released: record.released === true,
       keys: Array.isArray(record.keys) ? record.keys.map(String) : [],
       uploads: record.uploads ?? {},
-      shards: record.shards,
     };
   } catch {
     return undefined;

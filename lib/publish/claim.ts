@@ -18,17 +18,6 @@ export interface ClaimOptions {
   /** Looked at while waiting: true means that the other run has done our work. */
   done: () => Promise<boolean>;
   timing?: ClaimTiming;
-  shared?: SharedClaim | undefined;
-}
-
-/** A claim that a plan holds for many processes at once: whoever names the same plan joins. */
-export interface SharedClaim {
-  /** sha256 of the plan. */
-  plan: string;
-  /** Which shard this process works on: a later try of it ends this one. */
-  shard?: string | undefined;
-  /** The only keys whose uploads this process may go on with or abort; undefined for all. */
-  keys?: ReadonlySet<string> | undefined;
 }
 
 export interface ClaimTiming {
@@ -39,8 +28,8 @@ export interface ClaimTiming {
 
 const defaultTiming: ClaimTiming = { renewMs: 60_000, staleMs: 600_000, pollMs: 2_000 };
 
-/** Many shards may write at the same moment; every conflict means that another one got on. */
-const maxConflicts = 200;
+/** Every conflict means that another run got on: so many mean a store whose conditions do not work. */
+const maxConflicts = 50;
 
 /**
  * The right to write below one prefix: a record in the store, made only where none is, renewed while it is held, and taken over
@@ -52,12 +41,6 @@ export class Claim {
   readonly #lost = new AbortController();
   /** What an earlier holder left: its uploads may be gone on with or aborted. */
   readonly inherited: { uploads: ReadonlyMap<string, ClaimedUpload>; keys: ReadonlySet<string>; since: Date } | undefined;
-  /** True when the claim was this plan's before. */
-  readonly joined: boolean;
-  /** Our name in the record: as its holder, or as that of our shard. */
-  readonly #self: string;
-  /** What this process added and took away (undefined), put again on what others wrote meanwhile. */
-  readonly #own = new Map<string, ClaimedUpload | undefined>();
   #record: ClaimRecord;
   #info: ObjectInfo;
   #writing: Promise<void> = Promise.resolve();
@@ -65,17 +48,14 @@ export class Claim {
   #over = false;
   #timer: NodeJS.Timeout | undefined;
 
-  private constructor(options: ClaimOptions, self: string, record: ClaimRecord, info: ObjectInfo, before: ClaimRecord | undefined) {
+  private constructor(options: ClaimOptions, record: ClaimRecord, info: ObjectInfo, before: ClaimRecord | undefined) {
     this.#options = options;
     this.#timing = options.timing ?? defaultTiming;
     this.#record = record;
     this.#info = info;
-    this.#self = self;
-    this.joined = before !== undefined && before.holder === options.shared?.plan;
-    const mine = (key: string) => options.shared?.keys?.has(key) ?? true;
     this.inherited = before && {
-      uploads: new Map(Object.entries(before.uploads).filter(([key]) => mine(key))),
-      keys: new Set(before.keys.filter(mine)),
+      uploads: new Map(Object.entries(before.uploads)),
+      keys: new Set(before.keys),
       since: new Date(before.since),
     };
     this.#timer = setInterval(() => void this.#save().catch(() => {}), this.#timing.renewMs).unref();
@@ -83,10 +63,9 @@ export class Claim {
 
   /** Takes the claim, waiting for a live peer; undefined when `done` came true. Throws `transient` when the peer outlives the wait. */
   static async take(options: ClaimOptions): Promise<Claim | undefined> {
-    const { store, key, runId, contentDigest, waitTimeout, signal, log, shared } = options;
+    const { store, key, runId, contentDigest, waitTimeout, signal, log } = options;
     const timing = options.timing ?? defaultTiming;
-    const self = randomUUID();
-    const { shard } = shared ?? {};
+    const holder = randomUUID();
     let waited = 0;
     let conflicts = 0;
     for (;;) {
@@ -94,27 +73,24 @@ export class Claim {
       const found = await store.get(key);
       const before = found && parseClaim(found.bytes);
       const since = before && before.contentDigest === contentDigest ? before.since : store.now().toISOString();
-      const joins = before !== undefined && before.holder === shared?.plan;
       const ageMs = found ? store.now().getTime() - found.info.lastModified.getTime() : 0;
-      if (found === undefined || before === undefined || ageMs >= timing.staleMs || joins || isFree(before, runId)) {
+      if (found === undefined || before === undefined || ageMs >= timing.staleMs || isFree(before, runId)) {
         const record: ClaimRecord = {
           schemaVersion: 1,
           runId,
-          holder: shared?.plan ?? self,
-          // Processes of a plan come and go: that one is gone tells nothing.
-          ...(shared ? {} : { process: ownHolder() }),
+          holder,
+          process: ownHolder(),
           contentDigest,
           since,
           released: false,
           keys: before?.keys ?? [],
           uploads: before?.uploads ?? {},
-          ...(shared ? { shards: { ...(joins ? before.shards : {}), ...(shard === undefined ? {} : { [shard]: self }) } } : {}),
         };
         try {
           const condition = found ? { etag: found.info.etag } : ({ absent: true } as const);
           const info = await store.put(key, claimBytes(record), { condition });
           if (before && before.runId !== runId) log.info({ key, from: before.runId, ageMs }, 'claim taken over');
-          return new Claim(options, self, record, info, before);
+          return new Claim(options, record, info, before);
         } catch (error) {
           if (!(error instanceof PreconditionFailed)) throw error;
           conflicts += 1;
@@ -150,14 +126,12 @@ export class Claim {
   /** Names an upload, before its first part is sent. */
   async add(path: string, upload: ClaimedUpload): Promise<void> {
     this.#record.uploads[path] = upload;
-    this.#own.set(path, upload);
     await this.#save();
   }
 
   /** An upload is completed or aborted. Written with the next save: a name too many does no harm. */
   forget(path: string): void {
     delete this.#record.uploads[path];
-    this.#own.set(path, undefined);
   }
 
   /** Makes sure, right before the manifest is put, that the claim is still ours. */
@@ -173,11 +147,11 @@ export class Claim {
     await this.#delete().catch((error) => this.#complain(error));
   }
 
-  /** The work stops in good order but is not done: whoever comes next goes on at once; a plan's other processes go on anyway. */
+  /** The work stops in good order but is not done: whoever comes next goes on at once. */
   async release(): Promise<void> {
     await this.#stop();
     if (this.#lost.signal.aborted) return;
-    this.#record.released = this.#options.shared === undefined;
+    this.#record.released = true;
     await this.#write(this.#options.store.detached()).catch((error) => this.#complain(error));
   }
 
@@ -200,64 +174,44 @@ export class Claim {
     await this.#writing;
   }
 
-  /** What others of the same plan wrote meanwhile is kept. */
   async #write(store = this.#options.store): Promise<void> {
-    const { key, timing = defaultTiming } = this.#options;
+    await this.#conditionally(store, async (etag) => {
+      this.#info = await store.put(this.#options.key, claimBytes(this.#record), { condition: { etag } });
+    });
+  }
+
+  async #delete(): Promise<void> {
+    const store = this.#options.store.detached();
+    await this.#conditionally(store, (etag) => store.delete([this.#options.key], { etag }));
+  }
+
+  /** A put whose answer was lost has changed the etag too: as long as the record is ours, the change is made on what is there now. */
+  async #conditionally(store: Store, change: (etag: string) => Promise<void>): Promise<void> {
     for (let conflicts = 1; ; conflicts += 1) {
       this.#lost.signal.throwIfAborted();
       try {
-        this.#info = await store.put(key, claimBytes(this.#record), { condition: { etag: this.#info.etag } });
-        return;
+        return await change(this.#info.etag);
       } catch (error) {
-        if (error instanceof PreconditionFailed) {
-          if ((await this.#settle(store)) || conflicts > maxConflicts) return;
-          await sleep(jitter(timing, conflicts));
-        } else if (isTransient(error)) return this.#complain(error);
+        if (error instanceof PreconditionFailed && conflicts <= maxConflicts) await this.#settle(store);
+        else if (isTransient(error)) return this.#complain(error);
         else throw error;
       }
     }
   }
 
-  async #delete(): Promise<void> {
-    const store = this.#options.store.detached();
-    for (let conflicts = 1; ; conflicts += 1) {
-      try {
-        return await store.delete([this.#options.key], { etag: this.#info.etag });
-      } catch (error) {
-        if (!(error instanceof PreconditionFailed) || conflicts > maxConflicts) throw error;
-        if (await this.#settle(store)) throw error;
-      }
-    }
-  }
-
-  /**
-   * A put that was answered twice (a retry after a lost answer) also fails its condition: look who holds it. False when others of the
-   * same plan wrote, and ours is to be written on top of that.
-   */
-  async #settle(store: Store): Promise<boolean> {
-    const { key, shared } = this.#options;
+  /** Looks who holds the claim: throws, and ends the work, when it is another run. */
+  async #settle(store: Store): Promise<void> {
+    const { key } = this.#options;
     const found = await store.get(key);
-    const record = found && parseClaim(found.bytes);
-    if (found && record?.holder === this.#record.holder && (shared?.shard === undefined || record.shards?.[shared.shard] === this.#self)) {
+    if (found && parseClaim(found.bytes)?.holder === this.#record.holder) {
       this.#info = found.info;
-      if (shared) this.#rebase(record);
-      return shared === undefined;
+      return;
     }
     const reason = new StepError('transient', `failed to publish: another run took over ${key}`, {
       hint: 'run it again; it goes on from there',
     });
     this.#lost.abort(reason);
     throw reason;
-  }
-
-  #rebase(theirs: ClaimRecord): void {
-    const keys = [...new Set([...theirs.keys, ...this.#record.keys])].sort();
-    const uploads = { ...theirs.uploads };
-    for (const [path, upload] of this.#own) {
-      if (upload) uploads[path] = upload;
-      else delete uploads[path];
-    }
-    this.#record = { ...theirs, keys, uploads };
   }
 
   #complain(error: unknown): void {
