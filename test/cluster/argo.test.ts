@@ -1,10 +1,15 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { sizeOf } from '../fakes/content.ts';
 import { tinyLlama } from '../fakes/model.ts';
-import { commonParameters, readArgo, runArgo, triesOf } from './argo.ts';
-import { kubectl, listObjects, until } from './kubectl.ts';
+import { commonParameters, readArgo, runArgo, triesOf, waitForArgo } from './argo.ts';
+import { kubectl, listObjects, run, until } from './kubectl.ts';
 import { expectNotPublished, expectPublished, registryRecord } from './read-back.ts';
 import { applyFile, claimIsGoing, giveToken, openSite, type Site, startHub } from './site.ts';
+
+const argoCommand = await run('argo', ['version']).then(
+  () => true,
+  () => false,
+);
 
 let site: Site;
 beforeAll(async () => {
@@ -47,6 +52,20 @@ describe.concurrent('Argo Workflows', () => {
     const artifact = await registryRecord(`model_artifacts/${run.results['reserved-artifact-id']}`);
     expect(artifact.state).toBe('ABANDONED');
     expect(await claimIsGoing(site.namespace, run.name), 'the volume stays for argo retry').toBe(false);
+  });
+
+  test.skipIf(!argoCommand)('argo retry goes on where a refused run ended, on the same volume and reservation', async () => {
+    const name = site.unique('argo-retried');
+    await giveToken(site.namespace, 'late', 'hf_stranger');
+    const parameters = { ...commonParameters(site), 'model-id': 'acme/gated-llama', 'model-name': name, 'hub-token-secret': 'late' };
+    const refused = await runArgo(site, { parameters });
+    expect(triesOf(refused, 'download')).toMatchObject([{ exitCode: '4' }]);
+    await giveToken(site.namespace, 'late', 'hf_granted');
+    await run('argo', ['-n', site.namespace, 'retry', refused.name]);
+    const retried = await waitForArgo(site, refused.name);
+    expect(retried.phase, retried.watch.logs).toBe('Succeeded');
+    expect(retried.results['model-artifact-id']).toBe(refused.results['reserved-artifact-id']);
+    await expectPublished('Argo import-model, argo retry', retried.results, { name, files: tinyLlama({ seed: 3 }) });
   });
 
   test('a gated model with a token that may read it', async () => {

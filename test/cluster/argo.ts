@@ -55,6 +55,11 @@ export async function runArgo(site: Site, options: ArgoOptions): Promise<ArgoRun
       ...(securityContext && { securityContext }),
     },
   });
+  return await waitForArgo(site, name, meanwhile);
+}
+
+/** Waits for the end of a workflow that runs already. */
+export async function waitForArgo(site: Site, name: string, meanwhile?: ArgoOptions['meanwhile']): Promise<ArgoRun> {
   const watch = new PodWatch(site.namespace, `workflows.argoproj.io/workflow=${name}`);
   return await until(
     `workflow ${name}`,

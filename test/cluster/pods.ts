@@ -35,12 +35,14 @@ export class PodWatch {
       const phase = status?.phase ?? '';
       if (this.ended.has(metadata.name) || (phase !== 'Succeeded' && phase !== 'Failed')) continue;
       const container = status?.containerStatuses?.find(({ name }) => ours(name));
+      // Tekton keeps a pod beside a run, for the node that its volume is on.
+      if (container === undefined) continue;
       const log = await kubectl('-n', this.#namespace, 'logs', metadata.name, '--all-containers').catch(() => '');
       this.ended.set(metadata.name, {
         name: metadata.name,
         labels: metadata.labels ?? {},
         phase,
-        exitCode: container?.state.terminated?.exitCode,
+        exitCode: container.state.terminated?.exitCode,
         log,
       });
     }
