@@ -33,10 +33,11 @@ export class PodWatch {
     const pods = await listObjects<Pod>(this.#namespace, 'pods', this.#selector);
     for (const { metadata, status } of pods) {
       const phase = status?.phase ?? '';
-      if (this.ended.has(metadata.name) || (phase !== 'Succeeded' && phase !== 'Failed')) continue;
       const container = status?.containerStatuses?.find(({ name }) => ours(name));
       // Tekton keeps a pod beside a run, for the node that its volume is on.
-      if (container === undefined) continue;
+      if (this.ended.has(metadata.name) || container === undefined) continue;
+      // An engine ends a run as soon as its containers have ended; the pod's phase follows later.
+      if (container.state.terminated === undefined && phase !== 'Succeeded' && phase !== 'Failed') continue;
       const log = await kubectl('-n', this.#namespace, 'logs', metadata.name, '--all-containers').catch(() => '');
       this.ended.set(metadata.name, {
         name: metadata.name,
