@@ -2,6 +2,7 @@ import { StepError } from './errors.ts';
 import { FolderStore } from './folder-store.ts';
 import type { GroupValues } from './params/declare.ts';
 import type { s3Params, storeDirParams, transferParams } from './params/groups.ts';
+import { S3Connection } from './s3/connection.ts';
 import { S3Store } from './s3/store.ts';
 import { s3Settings } from './s3-settings.ts';
 import type { StepContext } from './step.ts';
@@ -17,5 +18,5 @@ export function openStore(params: StoreParams, { signal, log }: Pick<StepContext
   if (storeDir !== undefined) return new FolderStore(storeDir, controlPrefix);
   if (s3Bucket === undefined)
     throw new StepError('usage', 'failed to open the store: --s3-bucket is missing (or --store-dir for a folder)');
-  return new S3Store({ settings: s3Settings(params), checksum: s3Checksum, retries, stallTimeout, signal, log });
+  return new S3Store(new S3Connection({ settings: s3Settings(params), checksum: s3Checksum, retries, stallTimeout, signal, log }));
 }

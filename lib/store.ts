@@ -74,7 +74,7 @@ export interface Store {
 
   /** The same store for cleaning up: its calls are not ended by the run's signal, but by a time limit of their own. */
   detached(): Store;
-  /** Finds out what this store can do, once: whether it honours conditions. Warns where it does not. */
+  /** Finds out what this store can do, once: whether it honours conditions by itself. Where not, `put` and `delete` look first, which leaves a gap. */
   probe(probeKey: string): Promise<{ conditionalWrites: boolean }>;
   /** The store's clock: staleness of claims is told by it, not by ours. */
   now(): Date;

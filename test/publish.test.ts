@@ -10,6 +10,7 @@ import { Progress } from '../lib/progress.ts';
 import { contentOf } from '../lib/publish/content.ts';
 import { type PublishOptions, type PublishOutcome, planPublish, publish } from '../lib/publish/publish.ts';
 import { type ByteSource, makeSender, partSizeFor } from '../lib/publish/send.ts';
+import { S3Connection } from '../lib/s3/connection.ts';
 import { S3Store } from '../lib/s3/store.ts';
 import { s3Settings } from '../lib/s3-settings.ts';
 import { Budget } from '../lib/transfer/budget.ts';
@@ -65,7 +66,7 @@ function optionsFor({ files = tiny, retries = 1, manifest = manifestOf(files), .
   const env = { S3_BUCKET: bucket, S3_ENDPOINT: server.origin, S3_ACCESS_KEY_ID: accessKeyId, S3_SECRET_ACCESS_KEY: secretAccessKey };
   const { values } = readParams(schema(s3Params), { argv: [], env });
   const signal = options.signal ?? new AbortController().signal;
-  const store = new S3Store({ settings: s3Settings(values), checksum: 'auto', retries, stallTimeout: 5000, signal, log });
+  const store = new S3Store(new S3Connection({ settings: s3Settings(values), checksum: 'auto', retries, stallTimeout: 5000, signal, log }));
   const progress = new Progress({ log });
   const open = async (file: { path: string }): Promise<ByteSource> => ({
     async read(offset, into) {

@@ -5,6 +5,7 @@ import { closeNetwork } from '../lib/network.ts';
 import { schema } from '../lib/params/declare.ts';
 import { s3Params } from '../lib/params/groups.ts';
 import { readParams } from '../lib/params/read.ts';
+import { S3Connection } from '../lib/s3/connection.ts';
 import { S3Store } from '../lib/s3/store.ts';
 import { objectUrl, s3Get } from '../lib/s3-get.ts';
 import { type S3Settings, s3Settings } from '../lib/s3-settings.ts';
@@ -41,7 +42,7 @@ if (TEST_S3_ENDPOINT && TEST_S3_BUCKET) {
 
 describe.each(stores)('one signed GET at %s', (_, env) => {
   test('brings what the SDK put, under keys of every kind', async () => {
-    const store = new S3Store({ ...common, settings: settingsOf(env()), checksum: 'auto' });
+    const store = new S3Store(new S3Connection({ ...common, settings: settingsOf(env()), checksum: 'auto' }));
     const root = `get-${randomUUID()}`;
     for (const name of ['plain.json', 'with space.json', "a+b&c=d,e;f:g@h$i!(j)*'k~.json", 'ümlaut/日本.json', '100%.json', 'a//b']) {
       await store.put(`${root}/${name}`, Buffer.from(name));

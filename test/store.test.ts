@@ -8,6 +8,7 @@ import { FolderStore } from '../lib/folder-store.ts';
 import { schema } from '../lib/params/declare.ts';
 import { s3Params } from '../lib/params/groups.ts';
 import { readParams } from '../lib/params/read.ts';
+import { S3Connection } from '../lib/s3/connection.ts';
 import { S3Store } from '../lib/s3/store.ts';
 import { s3Settings } from '../lib/s3-settings.ts';
 import { FakeS3, type FakeS3Options } from './fakes/s3.ts';
@@ -17,14 +18,16 @@ const log = pino({ level: 'silent' });
 
 function s3Store(env: Record<string, string>): S3Store {
   const { values } = readParams(schema(s3Params), { argv: [], env });
-  return new S3Store({
-    settings: s3Settings(values),
-    checksum: values.s3Checksum,
-    retries: 2,
-    stallTimeout: 10_000,
-    signal: new AbortController().signal,
-    log,
-  });
+  return new S3Store(
+    new S3Connection({
+      settings: s3Settings(values),
+      checksum: values.s3Checksum,
+      retries: 2,
+      stallTimeout: 10_000,
+      signal: new AbortController().signal,
+      log,
+    }),
+  );
 }
 
 let folder = '';

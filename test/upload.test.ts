@@ -177,6 +177,21 @@ describe('upload', () => {
     expect(server.object('models', `.modelferry/claims/${prefix}.json`)).toBeUndefined();
   });
 
+  test.each(['ignored', 'refused'] as const)('publishes where conditional writes are %s, and warns', async (conditionalWrites) => {
+    await server.close();
+    server = new FakeS3({ conditionalWrites });
+    await server.listen();
+    server.createBucket('models');
+    await fillWorkspace(workspace, files);
+    const there = { ...env, S3_ENDPOINT: server.origin };
+    const { exitCode, stderr } = await runInProcess(upload, ['--retries', '1'], there);
+    expect(exitCode, stderr).toBe(0);
+    expect(stderr).toContain('let only one run at a time publish a model');
+    expect(keys()).toEqual(Object.keys(files));
+    expect(server.object('models', `.modelferry/claims/${prefix}.json`)).toBeUndefined();
+    expect((await runInProcess(upload, [], there)).results.unchanged).toBe('true');
+  });
+
   test('a bucket that does not let its uploads be listed is no hindrance', async () => {
     await server.close();
     server = new FakeS3({ deny: (verb) => verb === 'ListMultipartUploads' });

@@ -57,7 +57,7 @@ export async function publish(options: PublishOptions): Promise<PublishOutcome> 
     ...(options.claimTiming ? { timing: options.claimTiming } : {}),
   });
   if (claim === undefined) return unchanged((await look(options, keys)) as Published, log, `${store.uri}/${prefix}/`);
-  return await publishClaimed(options, keys, claim, conditionalWrites);
+  return await publishClaimed(options, keys, claim);
 }
 
 /** The same as publish would do, told without writing. */
@@ -93,12 +93,7 @@ function unchanged(published: Published, log: Log, uri: string): PublishOutcome 
   return { manifest: published.manifest, bytes: published.bytes, uploadedBytes: 0, copiedBytes: 0, unchanged: true };
 }
 
-async function publishClaimed(
-  options: PublishOptions,
-  keys: ControlKeys,
-  claim: Claim,
-  conditionalWrites: boolean,
-): Promise<PublishOutcome> {
+async function publishClaimed(options: PublishOptions, keys: ControlKeys, claim: Claim): Promise<PublishOutcome> {
   const { store, log } = options;
   const signal = AbortSignal.any([options.signal, claim.signal]);
   const uploads = new Uploads(store, claim, log);
@@ -110,7 +105,7 @@ async function publishClaimed(
       await claim.drop();
       return unchanged(done, log, `${store.uri}/${options.prefix}/`);
     }
-    const outcome = await bringAndPublish({ ...options, signal }, keys, claim, uploads, conditionalWrites);
+    const outcome = await bringAndPublish({ ...options, signal }, keys, claim, uploads);
     await claim.drop();
     return outcome;
   } catch (error) {
@@ -125,13 +120,7 @@ async function publishClaimed(
   }
 }
 
-async function bringAndPublish(
-  options: PublishOptions,
-  keys: ControlKeys,
-  claim: Claim,
-  uploads: Uploads,
-  conditionalWrites: boolean,
-): Promise<PublishOutcome> {
+async function bringAndPublish(options: PublishOptions, keys: ControlKeys, claim: Claim, uploads: Uploads): Promise<PublishOutcome> {
   const { store, log, content, prefix } = options;
   const old = await readPublished(store, keys.manifest);
   const inventory = await inventoryOf(options, keys, old);
@@ -139,7 +128,7 @@ async function bringAndPublish(
   // From here until the new manifest stands, the model does not exist for anyone.
   if (old) await store.delete([keys.manifest], { etag: old.info.etag });
   const { brought, uploadedBytes, copiedBytes } = await bring(options, content.files, inventory.right, uploads);
-  const sealed = await seal(options, keys, claim, inventory, brought, conditionalWrites);
+  const sealed = await seal(options, keys, claim, inventory, brought);
   log.info({ uri: `${store.uri}/${prefix}/`, uploadedBytes, copiedBytes }, 'published');
   return { ...sealed, uploadedBytes, copiedBytes, unchanged: false };
 }

@@ -19,7 +19,6 @@ export async function seal(
   claim: Claim,
   inventory: Inventory,
   brought: ReadonlyMap<string, Brought>,
-  conditionalWrites: boolean,
 ): Promise<{ manifest: Manifest; bytes: Buffer }> {
   const { store, signal, content, prefix, rayHash } = options;
   const { files } = content;
@@ -41,7 +40,7 @@ export async function seal(
   await claim.confirm();
   signal.throwIfAborted();
   const bytes = manifestBytes(manifest);
-  await putManifest(store, keys.manifest, bytes, conditionalWrites);
+  await putManifest(store, keys.manifest, bytes);
   return { manifest, bytes };
 }
 
@@ -55,9 +54,9 @@ export function storedFile({ path, size, gitSha1 }: Expected, { info, sha256 }: 
   return { path, size, sha256, gitSha1, etag: info.etag, versionId: info.versionId, checksum: info.checksum };
 }
 
-async function putManifest(store: Store, key: string, bytes: Buffer, conditionalWrites: boolean): Promise<void> {
+async function putManifest(store: Store, key: string, bytes: Buffer): Promise<void> {
   try {
-    await store.put(key, bytes, conditionalWrites ? { condition: { absent: true } } : {});
+    await store.put(key, bytes, { condition: { absent: true } });
   } catch (error) {
     if (!(error instanceof PreconditionFailed)) throw error;
     // A retry after a lost answer finds its own bytes.

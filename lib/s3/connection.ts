@@ -29,6 +29,8 @@ export class S3Connection {
   readonly uri: string;
   /** What protects payloads; until a probe has told, what every S3 checks. */
   mode: ChecksumMode;
+  /** Whether If-Match and If-None-Match go out with writes; false once a probe has told that they are ignored or refused. */
+  conditions = true;
   #client: Promise<S3Client> | undefined;
   /** How far the store's clock is ahead of ours, in ms. */
   #aheadMs = 0;
@@ -39,6 +41,13 @@ export class S3Connection {
     this.bucket = settings.bucket;
     this.uri = `s3://${settings.bucket}`;
     this.mode = checksum === 'auto' ? (settings.aws ? 'crc32' : 'sha256') : checksum;
+  }
+
+  /** The same bucket, as far as it is known by now, for calls that another signal ends. */
+  detached(signal: AbortSignal, retries: number): S3Connection {
+    const connection = new S3Connection({ ...this.options, signal, retries, checksum: this.mode });
+    connection.conditions = this.conditions;
+    return connection;
   }
 
   /** The store's clock. */

@@ -8,20 +8,21 @@ import {
   type PutObjectCommandInput,
 } from '@aws-sdk/client-s3';
 import { StepError } from '../errors.ts';
-import type {
-  Condition,
-  MultipartUpload,
-  ObjectInfo,
-  OpenUpload,
-  PutOptions,
-  Store,
-  StoredPart,
-  StoreLimits,
-  UploadedPart,
+import {
+  type Condition,
+  type MultipartUpload,
+  type ObjectInfo,
+  type OpenUpload,
+  PreconditionFailed,
+  type PutOptions,
+  type Store,
+  type StoredPart,
+  type StoreLimits,
+  type UploadedPart,
 } from '../store.ts';
 import { mapLimited } from '../transfer/pool.ts';
 import { crc32Base64, partHasBytes } from './checksums.ts';
-import { leaveUnsigned, S3Connection, type S3Options } from './connection.ts';
+import { leaveUnsigned, type S3Connection } from './connection.ts';
 import { Multiparts } from './multiparts.ts';
 import { type Prober, probeStore } from './probe.ts';
 import { checksumOf, copySource, objectInfo, quoted, unquoted } from './values.ts';
@@ -46,15 +47,16 @@ export class S3Store implements Store, Prober {
   readonly #s3: S3Connection;
   readonly #multiparts: Multiparts;
 
-  constructor(options: S3Options) {
-    this.#s3 = new S3Connection(options);
-    this.#multiparts = new Multiparts(this.#s3);
-    this.uri = this.#s3.uri;
-    this.location = { endpoint: options.settings.endpoint, region: options.settings.region };
+  constructor(connection: S3Connection) {
+    this.#s3 = connection;
+    this.#multiparts = new Multiparts(connection);
+    this.uri = connection.uri;
+    const { endpoint, region } = connection.options.settings;
+    this.location = { endpoint, region };
   }
 
   detached(): Store {
-    return new S3Store({ ...this.#s3.options, checksum: this.#s3.mode, retries: 3, signal: AbortSignal.timeout(cleanUpMs) });
+    return new S3Store(this.#s3.detached(AbortSignal.timeout(cleanUpMs), 3));
   }
 
   async probe(probeKey: string): Promise<{ conditionalWrites: boolean }> {
@@ -63,6 +65,7 @@ export class S3Store implements Store, Prober {
     if (settings.aws) return { conditionalWrites: true };
     const found = await probeStore(this, probeKey);
     if (checksum === 'auto') this.#s3.mode = found.verifiesCrc32 ? 'crc32' : 'sha256';
+    this.#s3.conditions = found.conditionalWrites;
     log.debug({ ...found, mode: this.#s3.mode }, 'store probed');
     return { conditionalWrites: found.conditionalWrites };
   }
@@ -120,7 +123,7 @@ export class S3Store implements Store, Prober {
       ...(metadata ? { Metadata: metadata } : {}),
       ...this.#s3.encryption(),
       ...(model ? this.#s3.modelHeaders() : { ContentType: 'application/json' }),
-      ...conditionHeaders(condition),
+      ...(await this.#condition(key, condition)),
       ...(this.#s3.mode === 'crc32' ? { ChecksumCRC32: crc32Base64(bytes) } : {}),
     };
     const answer = await this.#s3.send(`put ${key}`, (client, sent) => client.send(this.#s3.protect(new PutObjectCommand(input)), sent));
@@ -148,10 +151,9 @@ export class S3Store implements Store, Prober {
   }
 
   async delete(keys: readonly string[], condition?: Condition): Promise<void> {
-    const match = condition && 'etag' in condition ? { IfMatch: quoted(condition.etag) } : {};
     // One by one: DeleteObjects needs a digest over its body, and stores differ in which one they take.
     await mapLimited(keys, deleteConnections, async (key) => {
-      const input = { Bucket: this.#s3.bucket, Key: key, ...match };
+      const input = { Bucket: this.#s3.bucket, Key: key, ...(await this.#condition(key, condition)) };
       await this.#s3.orUndefined(() => this.#s3.send(`delete ${key}`, (client, sent) => client.send(new DeleteObjectCommand(input), sent)));
     });
   }
@@ -238,9 +240,14 @@ export class S3Store implements Store, Prober {
   abortMultipart(upload: MultipartUpload): Promise<void> {
     return this.#multiparts.abort(upload);
   }
-}
 
-function conditionHeaders(condition: Condition | undefined): { IfNoneMatch?: string; IfMatch?: string } {
-  if (condition === undefined) return {};
-  return 'absent' in condition ? { IfNoneMatch: '*' } : { IfMatch: quoted(condition.etag) };
+  /** The headers of a condition. A store that knows none is looked at first instead: the best that can be done there. */
+  async #condition(key: string, condition: Condition | undefined): Promise<{ IfNoneMatch?: string; IfMatch?: string }> {
+    if (condition === undefined) return {};
+    if (this.#s3.conditions) return 'absent' in condition ? { IfNoneMatch: '*' } : { IfMatch: quoted(condition.etag) };
+    const found = await this.head(key);
+    const holds = 'absent' in condition ? found === undefined : found?.etag === condition.etag;
+    if (!holds) throw new PreconditionFailed(`${key} is not as expected`);
+    return {};
+  }
 }
