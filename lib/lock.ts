@@ -122,7 +122,8 @@ export async function look(path: string): Promise<SeenLock | undefined> {
   }
 }
 
-async function isStale(path: string, seen: SeenLock, staleMs: number): Promise<boolean> {
+/** True when the holder of a lock is gone: known of a process of this machine, else judged by the age of the lock (ms). */
+export async function isStale(path: string, seen: SeenLock, staleMs: number): Promise<boolean> {
   const holder = parse(seen.text);
   const gone = holder && isGone(holder);
   if (gone !== undefined) return gone;

@@ -1,5 +1,5 @@
 import { StepError } from './errors.ts';
-import { FolderStore } from './folder-store.ts';
+import { FolderStore } from './folder-store/store.ts';
 import type { GroupValues } from './params/declare.ts';
 import type { s3Params, storeDirParams, transferParams } from './params/groups.ts';
 import { S3Connection } from './s3/connection.ts';

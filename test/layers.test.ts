@@ -29,7 +29,7 @@ const floors: Record<string, number> = {
   'lib/store.ts': 2,
   'lib/step.ts': 2,
   'lib/publish/': 2,
-  'lib/folder-store.ts': 3,
+  'lib/folder-store/': 3,
   'lib/hub/': 3,
   'lib/registry/': 3,
   'lib/render/': 3,

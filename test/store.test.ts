@@ -4,7 +4,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pino } from 'pino';
 import { afterAll, beforeAll } from 'vitest';
-import { FolderStore } from '../lib/folder-store.ts';
+import { FolderStore } from '../lib/folder-store/store.ts';
 import { schema } from '../lib/params/declare.ts';
 import { s3Params } from '../lib/params/groups.ts';
 import { readParams } from '../lib/params/read.ts';

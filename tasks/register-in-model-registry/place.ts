@@ -1,7 +1,7 @@
 import { resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { StepError } from '../../lib/errors.ts';
-import { FolderStore } from '../../lib/folder-store.ts';
+import { FolderStore } from '../../lib/folder-store/store.ts';
 import type { GroupValues } from '../../lib/params/declare.ts';
 import type { s3Params, storeDirParams } from '../../lib/params/groups.ts';
 import { pathFault } from '../../lib/paths.ts';

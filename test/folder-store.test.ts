@@ -1,0 +1,42 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { FolderStore } from '../lib/folder-store/store.ts';
+
+let dir: string;
+beforeEach(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'folder-store-'));
+});
+afterEach(async () => {
+  await rm(dir, { recursive: true });
+});
+
+/** Writes one object after the other, over and over, until it is killed; says so when the first round is over. */
+const writer = `
+  const { FolderStore } = await import(${JSON.stringify(join(import.meta.dirname, '../lib/folder-store/store.ts'))});
+  const store = new FolderStore(process.argv[1], '.modelferry');
+  for (let round = 0; ; round += 1) {
+    for (const name of ['a', 'b', 'c']) await store.put('models/' + name, Buffer.from(name + round), { metadata: { round: String(round) } });
+    if (round === 0) console.log('writing');
+  }
+`;
+
+describe('a folder store whose writer is killed', () => {
+  test('has every object with its metadata: none looks as if somebody else had put it there', async () => {
+    const store = new FolderStore(dir, '.modelferry');
+    for (let kill = 0; kill < 12; kill += 1) {
+      const child = spawn(process.execPath, ['--input-type=module', '--eval', writer, dir], { stdio: ['ignore', 'pipe', 'inherit'] });
+      await once(child.stdout, 'data');
+      child.kill('SIGKILL');
+      await once(child, 'exit');
+      for await (const { key } of store.list('models/')) {
+        const found = await store.get(key);
+        const info = await store.head(key);
+        expect(info?.metadata?.round, `${key} after kill ${kill}`).toBe(found?.bytes.toString().slice(1));
+      }
+    }
+  });
+});
