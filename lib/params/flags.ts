@@ -31,13 +31,13 @@ export function parseFlags(properties: ParamMap, argv: readonly string[], faults
 
 /** The text that --help prints. */
 export async function helpText(command: string, summary: string, properties: ParamMap, required: readonly string[]): Promise<string> {
-  const instance = parser(properties).scriptName(command).usage(`${summary}\n\nUsage: ${command} [flags]`).wrap(110);
+  const instance = silent().scriptName(command).usage(`${summary}\n\nUsage: ${command} [flags]`).wrap(110);
   instance
     .option('help', { type: 'boolean', description: 'Print this.' })
     .option('version', { type: 'boolean', description: 'Print the version.' });
   for (const [name, param] of Object.entries(flagged(properties))) {
     instance.option(kebab(name), {
-      type: 'string',
+      type: shownTypes[param.type],
       group: `${param['x-group'] ?? 'Own'}:`,
       description: `${firstSentence(param.description)}${required.includes(name) ? ' [required]' : ''}${shownDefault(param)} [${envName(name)}]`,
       ...(param.enum ? { choices: param.enum } : {}),
@@ -51,6 +51,8 @@ export async function helpText(command: string, summary: string, properties: Par
   return instance.getHelp();
 }
 
+const shownTypes = { string: 'string', integer: 'number', boolean: 'boolean', array: 'array' } as const;
+
 function shownDefault(param: Param): string {
   if (param.default === undefined || param.default === false || (Array.isArray(param.default) && param.default.length === 0)) return '';
   return ` (${String(param.default)})`;
@@ -63,7 +65,7 @@ function flagged(properties: ParamMap): ParamMap {
 
 function parser(properties: ParamMap) {
   const string = Object.keys(flagged(properties)).map(kebab);
-  return yargs([]).locale('en').string(string).help(false).version(false).exitProcess(false).parserConfiguration({
+  return silent().string(string).parserConfiguration({
     'camel-case-expansion': false,
     'dot-notation': false,
     'boolean-negation': false,
@@ -87,4 +89,9 @@ function spellOutBooleans(properties: ParamMap, argv: readonly string[]): string
     if (no) return `--${name}=false`;
     return ['true', 'false', ''].includes(argv[index + 1] ?? '-') ? word : `${word}=true`;
   });
+}
+
+/** yargs without its own --help, --version and exits. */
+function silent() {
+  return yargs([]).locale('en').help(false).version(false).exitProcess(false);
 }
