@@ -2,6 +2,7 @@ import { createHash, randomBytes, randomUUID } from 'node:crypto';
 import { pino } from 'pino';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { kindOf, StepError } from '../lib/errors.ts';
+import { sha256Of } from '../lib/integrity.ts';
 import { type Manifest, makeManifest, manifestBytes } from '../lib/manifest.ts';
 import { schema } from '../lib/params/declare.ts';
 import { s3Params } from '../lib/params/groups.ts';
@@ -15,7 +16,7 @@ import { S3Store } from '../lib/s3/store.ts';
 import { s3Settings } from '../lib/s3-settings.ts';
 import { Budget } from '../lib/transfer/budget.ts';
 import { BufferPool } from '../lib/transfer/buffers.ts';
-import { FakeS3 } from './fakes/s3.ts';
+import { FakeS3, s3Answer } from './fakes/s3.ts';
 
 const partSize = 5 * 1024 ** 2;
 const bucket = 'models';
@@ -250,6 +251,40 @@ describe('publish', () => {
     await run();
     expect(stored()).toEqual(sizes(tiny));
     expect(openUploads()).toEqual([]);
+  });
+
+  test('begins an upload again that somebody aborted under it', async () => {
+    let dropped = false;
+    const drop = (url: string) => {
+      if (!dropped)
+        dropped = server.buckets.get(bucket)?.uploads.delete(new URL(url, server.origin).searchParams.get('uploadId') ?? '') === true;
+      return dropped;
+    };
+    server.fail({
+      on: ({ method, url }) => method === 'PUT' && /partNumber=2/.test(url) && drop(url),
+      answer: s3Answer('NoSuchUpload'),
+    });
+    await run();
+    expect(stored()).toEqual(sizes(tiny));
+    expect(openUploads()).toEqual([]);
+  });
+
+  test('takes the object that an earlier try of its own made of the upload under it', async () => {
+    const complete = (url: string) => {
+      const uploadId = new URL(url, server.origin).searchParams.get('uploadId') ?? '';
+      const upload = server.uploads(bucket).find((each) => each.id === uploadId);
+      if (!upload) return false;
+      server.buckets.get(bucket)?.uploads.delete(uploadId);
+      server.put(bucket, upload.key, weights, { metadata: { 'modelferry-sha256': sha256Of(weights) } });
+      return true;
+    };
+    server.fail({
+      on: ({ method, url }) => method === 'PUT' && /partNumber=2/.test(url) && complete(url),
+      answer: s3Answer('NoSuchUpload'),
+    });
+    await run();
+    expect(stored()).toEqual(sizes(tiny));
+    expect(server.seen(/^POST .*uploadId=/)).toEqual([]);
   });
 
   test('of two runs at once with the same model, one sends it', async () => {

@@ -1,7 +1,7 @@
 import { isTransient, kindOf } from '../errors.ts';
 import { type Expected, Verifier } from '../integrity.ts';
 import type { Progress } from '../progress.ts';
-import type { Store, StoreLimits, UploadedPart } from '../store.ts';
+import type { ObjectInfo, Store, StoreLimits, UploadedPart } from '../store.ts';
 import type { Budget } from '../transfer/budget.ts';
 import type { BufferPool } from '../transfer/buffers.ts';
 import { moveParts } from '../transfer/parts.ts';
@@ -88,26 +88,41 @@ async function sendParts(
   uploads: Uploads,
   signal: AbortSignal,
 ): Promise<Brought> {
-  const { store } = options;
-  const upload = await uploads.begin(key, file, partSize);
-  let sent: { parts: UploadedPart[]; sha256: string };
-  try {
-    sent = await readAndSend(options, source, file, upload, signal);
-  } catch (error) {
-    if (kindOf(error) === 'integrity') await uploads.abort(key);
-    throw error;
+  for (let again = false; ; again = true) {
+    const upload = await uploads.begin(key, file, partSize);
+    let counted = 0;
+    const count = (bytes: number) => {
+      counted += bytes;
+      options.progress.add(bytes);
+    };
+    try {
+      const sent = await readAndSend(options, source, file, upload, count, signal);
+      const brought = await complete(options.store, file, upload, sent.parts, sent.sha256);
+      uploads.completed(key);
+      return brought;
+    } catch (error) {
+      if (kindOf(error) === 'integrity') await uploads.abort(key);
+      if (again || !(await isGone(options.store, upload, error))) throw error;
+      options.progress.add(-counted);
+      const brought = await made(options.store, file, key);
+      uploads.completed(key);
+      if (brought) return brought;
+    }
   }
-  const brought = await complete(store, file, upload, sent.parts, sent.sha256);
-  uploads.completed(key);
-  return brought;
+}
+
+/** True when the upload itself is gone: a lifecycle rule or a person aborted it, or an earlier try of this run completed it just now. */
+async function isGone(store: Store, upload: OpenedUpload, error: unknown): Promise<boolean> {
+  return kindOf(error) === 'not-found' && (await store.listParts(upload)) === undefined;
 }
 
 /** Reads and hashes in order; parts that the store has already are only compared. */
 async function readAndSend(
-  { store, sources, connections, buffers, progress }: SenderOptions,
+  { store, sources, connections, buffers }: SenderOptions,
   source: ByteSource,
   file: Expected,
   upload: OpenedUpload,
+  count: (bytes: number) => void,
   signal: AbortSignal,
 ): Promise<{ parts: UploadedPart[]; sha256: string }> {
   const { partSize } = upload;
@@ -134,7 +149,7 @@ async function readAndSend(
             leave();
           }
         }
-        progress.add(bytes.length);
+        count(bytes.length);
       },
     },
   );
@@ -153,8 +168,15 @@ async function complete(
     return { info: await store.completeMultipart(upload, parts, file.size), sha256 };
   } catch (error) {
     if (kindOf(error) !== 'not-found' && !isTransient(error)) throw error;
-    const found = await store.head(upload.key).catch(() => undefined);
-    if (found && rightSha256(file, found) === sha256) return { info: found, sha256 };
+    const found = await made(store, file, upload.key).catch(() => undefined);
+    if (found?.sha256 === sha256) return found;
     throw error;
   }
+}
+
+/** The object that lies at a key, when it was made for exactly this file. */
+async function made(store: Store, file: Expected, key: string): Promise<Brought | undefined> {
+  const info = await store.head(key);
+  const sha256 = info && rightSha256(file, info);
+  return sha256 === undefined ? undefined : { info: info as ObjectInfo, sha256 };
 }
