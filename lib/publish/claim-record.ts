@@ -8,13 +8,22 @@ export interface ClaimedUpload {
   partSize: number;
 }
 
+/** A claim that many processes hold at once, because they all name the same plan. */
+export interface PlanHold {
+  /** The plan's record. */
+  key: string;
+  /** ms that the claim is held while none of the plan's processes runs: their pods may have to wait for a node. */
+  holdMs: number;
+}
+
 /** The claim as it lies in the store. */
 export interface ClaimRecord {
   schemaVersion: 1;
   /** Same for every try of one run, so that a retry takes its own claim over at once. */
   runId: string;
-  /** Differs for every process: two tries of one run cannot both hold it. */
+  /** Differs for every process: two tries of one run cannot both hold it. For a plan: its sha256. */
   holder: string;
+  plan?: PlanHold | undefined;
   /** Which process that is, so that a run on the same machine sees when it is gone. */
   process?: LockHolder | undefined;
   contentDigest: string;
@@ -42,6 +51,7 @@ export function parseClaim(bytes: Buffer): ClaimRecord | undefined {
       runId: record.runId,
       holder: record.holder,
       process: record.process,
+      plan: record.plan,
       contentDigest: String(record.contentDigest),
       since: Number.isNaN(Date.parse(String(record.since))) ? new Date(0).toISOString() : String(record.since),
       released: record.released === true,

@@ -2,31 +2,10 @@ import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isTransient, messageOf, StepError } from '../errors.ts';
 import { isGone, ownHolder } from '../lock.ts';
-import type { Log } from '../log.ts';
 import { type ObjectInfo, PreconditionFailed, type Store } from '../store.ts';
+import { type ClaimOptions, type ClaimTiming, defaultTiming, type JoinedPlan } from './claim-options.ts';
 import { type ClaimedUpload, type ClaimRecord, claimBytes, parseClaim } from './claim-record.ts';
-
-export interface ClaimOptions {
-  store: Store;
-  key: string;
-  runId: string;
-  contentDigest: string;
-  /** ms to wait for another live run. */
-  waitTimeout: number;
-  signal: AbortSignal;
-  log: Log;
-  /** Looked at while waiting: true means that the other run has done our work. */
-  done: () => Promise<boolean>;
-  timing?: ClaimTiming;
-}
-
-export interface ClaimTiming {
-  renewMs: number;
-  staleMs: number;
-  pollMs: number;
-}
-
-const defaultTiming: ClaimTiming = { renewMs: 60_000, staleMs: 600_000, pollMs: 2_000 };
+import { withShardClaims } from './shard-claims.ts';
 
 /** Every conflict means that another run got on: so many mean a store whose conditions do not work. */
 const maxConflicts = 50;
@@ -63,33 +42,39 @@ export class Claim {
 
   /** Takes the claim, waiting for a live peer; undefined when `done` came true. Throws `transient` when the peer outlives the wait. */
   static async take(options: ClaimOptions): Promise<Claim | undefined> {
-    const { store, key, runId, contentDigest, waitTimeout, signal, log } = options;
+    const { store, key, runId, contentDigest, waitTimeout, signal, log, plan } = options;
     const timing = options.timing ?? defaultTiming;
-    const holder = randomUUID();
+    const holder = plan?.sha256 ?? randomUUID();
     let waited = 0;
     let conflicts = 0;
     for (;;) {
       signal.throwIfAborted();
       const found = await store.get(key);
-      const before = found && parseClaim(found.bytes);
-      const since = before && before.contentDigest === contentDigest ? before.since : store.now().toISOString();
+      const written = found && parseClaim(found.bytes);
       const ageMs = found ? store.now().getTime() - found.info.lastModified.getTime() : 0;
-      if (found === undefined || before === undefined || ageMs >= timing.staleMs || isFree(before, runId)) {
+      const staleMs = Math.max(timing.staleMs, written?.plan?.holdMs ?? 0);
+      const joins = plan !== undefined && written?.holder === holder;
+      if (found === undefined || written === undefined || ageMs >= staleMs || joins || isFree(written, runId)) {
+        const before = written && (joins && !options.withShards ? written : await withShardClaims(store, written));
+        if (found && before && joins && ageMs < timing.renewMs) return new Claim(options, written, found.info, before);
+        const since = before && before.contentDigest === contentDigest ? before.since : store.now().toISOString();
+        const { keys = [], uploads = {} } = (joins ? written : before) ?? {};
         const record: ClaimRecord = {
           schemaVersion: 1,
           runId,
           holder,
-          process: ownHolder(),
+          // Processes of a plan come and go: that one is gone tells nothing.
+          ...(plan ? { plan: { key: plan.key, holdMs: plan.holdMs } } : { process: ownHolder() }),
           contentDigest,
           since,
           released: false,
-          keys: before?.keys ?? [],
-          uploads: before?.uploads ?? {},
+          keys,
+          uploads,
         };
         try {
           const condition = found ? { etag: found.info.etag } : ({ absent: true } as const);
           const info = await store.put(key, claimBytes(record), { condition });
-          if (before && before.runId !== runId) log.info({ key, from: before.runId, ageMs }, 'claim taken over');
+          if (before && !joins && before.runId !== runId) log.info({ key, from: before.runId, ageMs }, 'claim taken over');
           return new Claim(options, record, info, before);
         } catch (error) {
           if (!(error instanceof PreconditionFailed)) throw error;
@@ -101,11 +86,9 @@ export class Claim {
       }
       if (await options.done()) return undefined;
       if (waited >= waitTimeout) {
-        throw new StepError('transient', `failed to publish: run ${before.runId} is publishing under ${key}`, {
-          hint: 'run it again when that run is over, or give a longer --wait-timeout',
-        });
+        throw new StepError('transient', `failed to publish: run ${written.runId} is publishing under ${key}`, { hint: wayOut(written) });
       }
-      if (waited === 0) log.info({ key, run: before.runId }, 'waiting for another run that publishes here');
+      if (waited === 0) log.info({ key, run: written.runId, plan: written.plan?.key }, 'waiting for another run that publishes here');
       await sleep(timing.pollMs, undefined, { signal }).catch(() => signal.throwIfAborted());
       waited += timing.pollMs;
     }
@@ -138,6 +121,30 @@ export class Claim {
   async confirm(): Promise<void> {
     await this.#save();
     this.#lost.signal.throwIfAborted();
+  }
+
+  /** Leaves the claim to the processes of a plan, this one not among them. Throws when that could not be written. */
+  async handOver({ sha256, ...plan }: JoinedPlan): Promise<void> {
+    await this.#stop();
+    const { key, store } = this.#options;
+    const { holder, process: _, ...rest } = this.#record;
+    for (let conflicts = 1; ; conflicts += 1) {
+      this.#lost.signal.throwIfAborted();
+      try {
+        await store.put(key, claimBytes({ ...rest, holder: sha256, plan }), { condition: { etag: this.#info.etag } });
+        return;
+      } catch (error) {
+        if (!(error instanceof PreconditionFailed) || conflicts > maxConflicts) throw error;
+        const found = await store.get(key);
+        if (found && parseClaim(found.bytes)?.holder === sha256) return;
+        await this.#settle(store);
+      }
+    }
+  }
+
+  /** This process is done with a plan's claim; the plan holds it still. */
+  async leave(): Promise<void> {
+    await this.#stop();
   }
 
   /** The work is done, or will never be: the record goes. */
@@ -175,7 +182,11 @@ export class Claim {
   }
 
   async #write(store = this.#options.store): Promise<void> {
+    let tried = false;
     await this.#conditionally(store, async (etag) => {
+      // Another process of the plan has just written the same.
+      if (tried && this.#options.plan) return;
+      tried = true;
       this.#info = await store.put(this.#options.key, claimBytes(this.#record), { condition: { etag } });
     });
   }
@@ -222,6 +233,12 @@ export class Claim {
 /** Ours from an earlier try, given back, or of a process of this machine that is gone. */
 function isFree({ released, runId, process }: ClaimRecord, own: string): boolean {
   return released || runId === own || (process !== undefined && isGone(process) === true);
+}
+
+/** What one can do who finds a live claim. */
+function wayOut({ plan }: ClaimRecord): string {
+  if (plan === undefined) return 'run it again when that run is over, or give a longer --wait-timeout';
+  return `run it again when that run is over; if it will never go on: finish --abandon --plan ${plan.key}`;
 }
 
 /** ms: longer the more writers there are. */

@@ -68,9 +68,12 @@ export interface InventoryOptions {
   files: readonly Expected[];
   /** Paths that earlier manifests of this prefix named: ours, whatever their metadata says. */
   known: ReadonlySet<string>;
-  storedKey: string;
+  /** Records of what is stored; what a later one says counts. */
+  storedKeys: readonly string[];
   rayHash: boolean;
   concurrency: number;
+  /** Leaves out of sight what belongs to no file: others bring their files to the same prefix. */
+  filesOnly?: boolean;
 }
 
 /** Sorts what lies under the prefix now: right already, ours to delete, foreign. A file is right when its sha256 is known for that very object. */
@@ -79,17 +82,18 @@ export async function takeInventory({
   prefix,
   files,
   known,
-  storedKey,
+  storedKeys,
   rayHash,
   concurrency,
+  filesOnly = false,
 }: InventoryOptions): Promise<Inventory> {
   const start = `${prefix}/`;
+  const wanted = new Map(files.map((file) => [file.path, file]));
   const objects: ObjectInfo[] = [];
-  for await (const object of store.list(start)) objects.push(object);
+  for await (const object of store.list(start)) if (!filesOnly || wanted.has(object.key.slice(start.length))) objects.push(object);
   const inventory: Inventory = { right: new Map(), leftovers: [], foreign: [] };
   if (objects.length === 0) return inventory;
-  const wanted = new Map(files.map((file) => [file.path, file]));
-  const stored = await readStored(store, storedKey);
+  const stored = new Map((await Promise.all(storedKeys.map((key) => readStored(store, key)))).flatMap((files) => [...files]));
   await mapLimited(objects, concurrency, async (object) => {
     const path = object.key.slice(start.length);
     // Consoles make an empty object to show a folder; servers skip it (field: KServe skips zero-size keys that end with "/").

@@ -43,16 +43,25 @@ export async function look(
   }
 }
 
-/** What lies under the prefix now, as takeInventory sorts it; `known` are paths that are ours besides those of the old manifest. */
+/** What lies under the prefix now, as takeInventory sorts it; `known` are paths that are ours besides those of the old manifest, `reports` more records of what is stored. */
 export async function inventoryOf(
   options: Pick<PublishOptions, 'store' | 'prefix' | 'content' | 'rayHash' | 'concurrency'>,
   keys: ControlKeys,
   old: Published | undefined,
   known: readonly string[] = [],
+  reports: readonly string[] = [],
 ): Promise<Inventory> {
   const { store, prefix, content, rayHash, concurrency } = options;
   const ours = new Set([...known, ...(old?.manifest.files.map((file) => file.path) ?? []), ...(old ? [rayHashName] : [])]);
-  return await takeInventory({ store, prefix, files: content.files, known: ours, storedKey: keys.stored, rayHash, concurrency });
+  return await takeInventory({
+    store,
+    prefix,
+    files: content.files,
+    known: ours,
+    storedKeys: [keys.stored, ...reports],
+    rayHash,
+    concurrency,
+  });
 }
 
 /** Throws `refused` naming what somebody else put there, unless it may be replaced. */

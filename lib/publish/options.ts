@@ -2,7 +2,7 @@ import type { Expected } from '../integrity.ts';
 import type { Log } from '../log.ts';
 import type { Progress } from '../progress.ts';
 import type { Store } from '../store.ts';
-import type { ClaimTiming } from './claim.ts';
+import type { ClaimTiming } from './claim-options.ts';
 import type { Content } from './content.ts';
 import type { Brought } from './inventory.ts';
 import type { Uploads } from './uploads.ts';

@@ -3,6 +3,7 @@ import type { Expected } from '../integrity.ts';
 import type { Log } from '../log.ts';
 import type { MultipartUpload, Store, StoredPart } from '../store.ts';
 import type { Claim } from './claim.ts';
+import type { ClaimedUpload } from './claim-record.ts';
 import { marksOf } from './inventory.ts';
 
 /** An upload that goes on, or a new one. */
@@ -20,7 +21,7 @@ export class Uploads {
   /** Open now, by key. */
   readonly #open = new Map<string, MultipartUpload>();
   /** Left by an earlier run for the same bytes, by key. */
-  readonly #adopted = new Map<string, { uploadId: string; partSize: number }>();
+  readonly #adopted = new Map<string, ClaimedUpload>();
 
   #taken = false;
 
@@ -28,6 +29,11 @@ export class Uploads {
     this.#store = store;
     this.#claim = claim;
     this.#log = log;
+  }
+
+  /** What an earlier run left and this one has not gone on with yet, by key. */
+  get adopted(): ReadonlyMap<string, ClaimedUpload> {
+    return this.#adopted;
   }
 
   /** Takes up what the claim's earlier holder left for the same bytes, and aborts the rest of it. Foreign uploads are never touched. */
