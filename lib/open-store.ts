@@ -8,7 +8,9 @@ import { s3Settings } from './s3-settings.ts';
 import type { StepContext } from './step.ts';
 import type { Store } from './store.ts';
 
-type StoreParams = GroupValues<typeof s3Params> & GroupValues<typeof storeDirParams> & GroupValues<typeof transferParams>;
+type StoreParams = GroupValues<typeof s3Params> &
+  GroupValues<typeof storeDirParams> &
+  Pick<GroupValues<typeof transferParams>, 'retries' | 'stallTimeout'>;
 
 /** The store that the parameters name: a bucket, or a folder. Throws `usage` when they name none or both. */
 export function openStore(params: StoreParams, { signal, log }: Pick<StepContext, 'signal' | 'log'>): Store {

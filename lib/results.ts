@@ -3,7 +3,12 @@ import { join } from 'node:path';
 import { StepError } from './errors.ts';
 
 /** Result names and what each holds: the step's promise to the engines. */
-export type ResultDeclarations = Record<string, string>;
+export type ResultDeclarations = Record<string, string | ListResult>;
+/** A result that is a JSON array of strings: what an engine makes one task each of. */
+export interface ListResult {
+  description: string;
+  list: true;
+}
 export type Results<D extends ResultDeclarations = ResultDeclarations> = { [Name in keyof D]: string };
 
 /** Tekton takes 4,096 bytes for all results of a Task, with its own around them (TEP-0086). */
@@ -26,6 +31,11 @@ export function writeResults(dir: string, results: Results): void {
     return { temporary, target };
   });
   for (const { temporary, target } of pending) renameSync(temporary, target);
+}
+
+/** What a result holds. */
+export function describeResult(result: string | ListResult): string {
+  return typeof result === 'string' ? result : result.description;
 }
 
 /** The one line of JSON that stdout carries. */

@@ -1,7 +1,9 @@
 import type { Step } from '../lib/step.ts';
 import { compress } from './compress/step.ts';
 import { download } from './download/step.ts';
+import { finish } from './finish/step.ts';
 import { importModel } from './import/step.ts';
+import { plan } from './plan/step.ts';
 import { register } from './register-in-model-registry/step.ts';
 import { sync } from './sync/step.ts';
 import { upload } from './upload/step.ts';
@@ -10,4 +12,4 @@ import { upload } from './upload/step.ts';
 export const steps: readonly Step[] = [download, compress, upload, register];
 
 /** Every command: the steps, and the all-in-one. */
-export const commands: readonly Step[] = [...steps, sync, importModel];
+export const commands: readonly Step[] = [...steps, sync, plan, finish, importModel];

@@ -30,6 +30,7 @@ const floors: Record<string, number> = {
   'lib/step.ts': 2,
   'lib/publish/': 2,
   'lib/folder-store/': 3,
+  'lib/fanout/': 3,
   'lib/hub/': 3,
   'lib/registry/': 3,
   'lib/render/': 3,

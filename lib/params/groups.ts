@@ -132,6 +132,20 @@ export const publishParams = group('Publishing', {
   rayHash: { type: 'boolean', description: 'Add the one sidecar that Ray LLM reads: <prefix>/hash.', default: false },
 });
 
+export const planParams = group('Plan', {
+  plan: { type: 'string', description: "Key of a plan, as the plan step's result gives it." },
+  planSha256: { type: 'string', pattern: '^[0-9a-f]{64}$', description: 'Digest that the plan must have.' },
+});
+
+/** Same for every try of one run. */
+export const runParams = group('Publishing', {
+  runId: {
+    type: 'string',
+    pattern: '^[A-Za-z0-9._:/-]{1,200}$',
+    description: 'Name of this run: a retry with the same one goes on at once.',
+  },
+});
+
 export const waitParams = group('Waiting', {
   waitTimeout: { ...seconds('1h'), description: 'Wait so long for another run that works on the same model.' },
 });

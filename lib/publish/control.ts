@@ -52,9 +52,9 @@ export interface StoredFile {
   checksum?: string | undefined;
 }
 
-/** The bytes of `stored/<prefix>.json`. */
-export function storedBytes(files: readonly StoredFile[]): Buffer {
-  return Buffer.from(`${JSON.stringify({ schemaVersion: 1, files }, null, 2)}\n`);
+/** The bytes of `stored/<prefix>.json`; `more` stands in it besides. */
+export function storedBytes(files: readonly StoredFile[], more: object = {}): Buffer {
+  return Buffer.from(`${JSON.stringify({ schemaVersion: 1, ...more, files }, null, 2)}\n`);
 }
 
 /** Reads `stored/<prefix>.json` by path; empty when it is missing or unreadable: it only saves requests. */

@@ -21,7 +21,8 @@ export function rightSha256(file: Expected, found: ObjectInfo): string | undefin
   return found.size === file.size && sha256 !== undefined && isFile(file, { sha256, gitSha1 }) ? sha256 : undefined;
 }
 
-function isFile(file: Expected, digests: { sha256: string; gitSha1?: string | undefined }): boolean {
+/** True when these digests are what the file must have, by the one that is known of it beforehand. */
+export function isFile(file: Expected, digests: { sha256: string; gitSha1?: string | undefined }): boolean {
   return file.sha256 === undefined ? file.gitSha1 !== undefined && file.gitSha1 === digests.gitSha1 : file.sha256 === digests.sha256;
 }
 

@@ -1,4 +1,5 @@
 import { Document } from 'yaml';
+import { describeResult } from '../results.ts';
 import type { Step } from '../step.ts';
 import {
   caPath,
@@ -54,9 +55,9 @@ function template(leaf: Leaf, version: string): object {
       })),
     },
     outputs: {
-      parameters: Object.entries(step.results).map(([name, description]) => ({
+      parameters: Object.entries(step.results).map(([name, result]) => ({
         name,
-        description,
+        description: describeResult(result),
         valueFrom: { path: `${resultsPath}/${name}` },
       })),
     },

@@ -1,5 +1,6 @@
 import { type ErrorKind, exitCodes, StepError } from '../errors.ts';
 import { envName, kebab, type Param } from '../params/declare.ts';
+import { describeResult } from '../results.ts';
 import type { Step } from '../step.ts';
 import { defaultText } from './wiring.ts';
 
@@ -86,7 +87,8 @@ function paramRow(name: string, param: Param, steps: readonly Step[]): string[] 
 function resultTable(steps: readonly Step[]): string {
   const results = new Map<string, { description: string; steps: string[] }>();
   for (const step of steps) {
-    for (const [name, description] of Object.entries(step.results)) {
+    for (const [name, result] of Object.entries(step.results)) {
+      const description = describeResult(result);
       results.set(`${name}\n${description}`, { description, steps: [...(results.get(`${name}\n${description}`)?.steps ?? []), step.name] });
     }
   }

@@ -1,4 +1,5 @@
 import { Document } from 'yaml';
+import { describeResult } from '../results.ts';
 import type { Step } from '../step.ts';
 import {
   caPath,
@@ -60,7 +61,11 @@ function task(step: Step, version: string): object {
             ]
           : []),
       ],
-      results: Object.entries(step.results).map(([name, description]) => ({ name, type: 'string', description })),
+      results: Object.entries(step.results).map(([name, result]) => ({
+        name,
+        type: typeof result === 'string' ? 'string' : 'array',
+        description: describeResult(result),
+      })),
       volumes: [
         { name: 'tmp', emptyDir: {} },
         { name: 'ca', configMap: { name: input('ca-configmap'), optional: true } },

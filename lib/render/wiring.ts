@@ -125,9 +125,9 @@ export function resourcesOf(step: Step): { requests: Record<string, string>; lim
   return { requests: { cpu: '500m', memory: '512Mi' }, limits: { memory: '512Mi' } };
 }
 
-/** How long a step may take, in seconds. */
+/** How long a step may take, in seconds: one that may wait for another run takes as long as that. */
 export function deadlineOf(step: Step): number {
-  return movesBytes(step) ? 86_400 : 1_800;
+  return movesBytes(step) || 'waitTimeout' in step.params.properties ? 86_400 : 1_800;
 }
 
 /** Node by its path: the image has no shell, and its entry point is not the same on every base. */

@@ -1,19 +1,22 @@
 import { randomUUID } from 'node:crypto';
+import { StepError } from '../../lib/errors.ts';
 import { hubOf } from '../../lib/hub/connection.ts';
-import { hubBytes, hubContent } from '../../lib/hub/content.ts';
+import { type HubModel, hubBytes, hubContent } from '../../lib/hub/content.ts';
 import { listFiles } from '../../lib/hub/list.ts';
 import { resolveRevision } from '../../lib/hub/resolve.ts';
 import { sourceRecord } from '../../lib/hub/source-record.ts';
 import { sha256Of } from '../../lib/integrity.ts';
 import { namesOf, prefixOf, versionsPrefix } from '../../lib/naming.ts';
 import { openStore } from '../../lib/open-store.ts';
-import { schema } from '../../lib/params/declare.ts';
+import { schema, type ValuesOf } from '../../lib/params/declare.ts';
 import {
   hubParams,
   modelParams,
   namingParams,
   networkParams,
+  planParams,
   publishParams,
+  runParams,
   s3Params,
   selectionParams,
   storeDirParams,
@@ -23,44 +26,48 @@ import {
 import { publishResults } from '../../lib/params/results.ts';
 import { checkPaths } from '../../lib/paths.ts';
 import { showPlan } from '../../lib/publish/plan.ts';
-import { planPublish, publish } from '../../lib/publish/publish.ts';
+import { planPublish, publish, type SendFile } from '../../lib/publish/publish.ts';
 import { makeSender } from '../../lib/publish/send.ts';
 import { selectFiles } from '../../lib/selection.ts';
-import { defineStep } from '../../lib/step.ts';
+import { defineStep, type StepContext } from '../../lib/step.ts';
+import type { Store } from '../../lib/store.ts';
 import { Budget } from '../../lib/transfer/budget.ts';
 import { BufferPool, bufferBytes } from '../../lib/transfer/buffers.ts';
+import { syncShard } from './shard.ts';
 
 const { manifest: _, ...syncResults } = publishResults;
+
+const params = schema({
+  ...modelParams,
+  ...namingParams,
+  ...selectionParams,
+  ...hubParams,
+  ...s3Params,
+  ...storeDirParams,
+  ...publishParams,
+  ...waitParams,
+  ...runParams,
+  shard: { type: 'string', description: 'Bring only this shard of --plan, as 0/4, and publish nothing.', 'x-group': 'Plan' },
+  ...planParams,
+  ...transferParams,
+  ...networkParams,
+});
+
+type Params = ValuesOf<typeof params>;
 
 export const sync = defineStep({
   name: 'sync',
   summary: 'Brings a model from the Hub into the store with no disk: verified while it streams.',
-  params: schema(
-    {
-      ...modelParams,
-      ...namingParams,
-      ...selectionParams,
-      ...hubParams,
-      ...s3Params,
-      ...storeDirParams,
-      ...publishParams,
-      ...waitParams,
-      runId: {
-        type: 'string',
-        pattern: '^[A-Za-z0-9._:/-]{1,200}$',
-        description: 'Name of this run: a retry with the same one goes on at once.',
-        'x-group': 'Publishing',
-      },
-      ...transferParams,
-      ...networkParams,
-    },
-    ['modelId'],
-  ),
+  params,
   results: { ...syncResults, manifest: 'Key of the manifest in the store.' },
   async run(params, ctx) {
-    const { modelId, revision, keyTemplate, controlPrefix, concurrency, allowPatterns, ignorePatterns, profile } = params;
+    const { revision, keyTemplate, controlPrefix, concurrency, allowPatterns, ignorePatterns, profile } = params;
+    const asked = whatIsAsked(params);
     const store = openStore(params, ctx);
     const hub = hubOf(params, ctx);
+    const sender = (model: HubModel) => senderFor(params, ctx, store, model);
+    if ('shard' in asked) return await syncShard({ ...params, ...asked, store, hub, sender }, ctx);
+    const { modelId } = asked;
     const info = await resolveRevision(hub, modelId, revision);
     const source = { repo: modelId, commit: info.commit };
     const selection = { allowPatterns, ignorePatterns, profile };
@@ -88,15 +95,7 @@ export const sync = defineStep({
       ctx.print(showPlan(uri, plan, ctx.terminal));
       return nothing(info.commit);
     }
-    const send = makeSender({
-      store,
-      open: async (file) => hubBytes(model, file),
-      partSize: params.partSize,
-      connections: new Budget(concurrency),
-      sources: new Budget(concurrency),
-      buffers: new BufferPool(bufferBytes(params.maxMemory)),
-      progress: ctx.progress,
-    });
+    const send = sender(model);
     const { waitTimeout, runId = randomUUID() } = params;
     const outcome = await publish({ ...common, progress: ctx.progress, runId, waitTimeout, send });
     const sha256 = sha256Of(outcome.bytes);
@@ -115,6 +114,31 @@ export const sync = defineStep({
     };
   },
 });
+
+/** One shard of a plan, or the whole of a model. Throws `usage` when it is neither. */
+function whatIsAsked({ plan, shard, modelId }: Params): { plan: string; shard: string } | { modelId: string } {
+  if (plan !== undefined && shard !== undefined) return { plan, shard };
+  if (plan !== undefined || shard !== undefined) throw missing('--plan and --shard are given together');
+  if (modelId === undefined) throw missing('--model-id is missing (or MODEL_ID, HUGGINGFACE_MODEL in the environment)');
+  return { modelId };
+}
+
+function missing(what: string): StepError {
+  return new StepError('usage', `failed to read parameters: ${what}`, { hint: 'see --help for every parameter' });
+}
+
+/** Sends files of a model on the Hub as they come. */
+function senderFor({ concurrency, partSize, maxMemory }: Params, ctx: StepContext, store: Store, model: HubModel): SendFile {
+  return makeSender({
+    store,
+    open: async (file) => hubBytes(model, file),
+    partSize,
+    connections: new Budget(concurrency),
+    sources: new Budget(concurrency),
+    buffers: new BufferPool(bufferBytes(maxMemory)),
+    progress: ctx.progress,
+  });
+}
 
 /** What a dry run has to give: nothing was made. */
 function nothing(commit: string) {

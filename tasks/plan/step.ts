@@ -1,0 +1,115 @@
+import { balanceOf, byPath, cut } from '../../lib/fanout/cut.ts';
+import { makePlan, planSums } from '../../lib/fanout/make.ts';
+import { planKey, shardNames } from '../../lib/fanout/place.ts';
+import { type Plan, planBytes, type ReadPlan } from '../../lib/fanout/record.ts';
+import { hubOf } from '../../lib/hub/connection.ts';
+import { hubContent } from '../../lib/hub/content.ts';
+import { listFiles } from '../../lib/hub/list.ts';
+import { resolveRevision } from '../../lib/hub/resolve.ts';
+import { sourceRecord } from '../../lib/hub/source-record.ts';
+import { sha256Of } from '../../lib/integrity.ts';
+import { namesOf, prefixOf, versionsPrefix } from '../../lib/naming.ts';
+import { openStore } from '../../lib/open-store.ts';
+import { schema } from '../../lib/params/declare.ts';
+import {
+  hubParams,
+  modelParams,
+  namingParams,
+  networkParams,
+  publishParams,
+  runParams,
+  s3Params,
+  selectionParams,
+  storeDirParams,
+  transferParams,
+  waitParams,
+} from '../../lib/params/groups.ts';
+import { checkPaths } from '../../lib/paths.ts';
+import { showPlan } from '../../lib/publish/plan.ts';
+import { planPublish } from '../../lib/publish/publish.ts';
+import { selectFiles } from '../../lib/selection.ts';
+import { defineStep } from '../../lib/step.ts';
+import { showBytes } from '../../lib/units.ts';
+
+export const plan = defineStep({
+  name: 'plan',
+  summary: 'Cuts a sync into shards for many pods; finds conflicts before a byte moves.',
+  params: schema(
+    {
+      // The results must stay under 2 KiB, with a name for each shard in them.
+      shards: { type: 'integer', minimum: 1, maximum: 64, description: 'Pods at once; never more than there are files.', default: 4 },
+      hold: {
+        type: 'string',
+        'x-unit': 'ms',
+        description: 'Hold the target for the plan so long while none of its pods runs.',
+        default: '6h',
+      },
+      ...modelParams,
+      ...namingParams,
+      ...selectionParams,
+      ...hubParams,
+      ...s3Params,
+      ...storeDirParams,
+      ...publishParams,
+      ...runParams,
+      ...waitParams,
+      concurrency: transferParams.concurrency,
+      retries: transferParams.retries,
+      stallTimeout: transferParams.stallTimeout,
+      ...networkParams,
+    },
+    ['modelId'],
+  ),
+  results: {
+    commit: 'Commit of the model on the Hub.',
+    plan: "Key of the plan's record in the store.",
+    'plan-sha256': 'Digest of that record, bare hex.',
+    shards: { description: 'A JSON array of the shards: ["0/4", ...], never empty.', list: true },
+  },
+  async run(params, ctx) {
+    const { modelId, revision, keyTemplate, controlPrefix, concurrency, allowPatterns, ignorePatterns, profile } = params;
+    const { replace, rayHash, hold: holdMs, runId, waitTimeout } = params;
+    const store = openStore(params, ctx);
+    const hub = hubOf(params, ctx);
+    const info = await resolveRevision(hub, modelId, revision);
+    const source = { repo: modelId, commit: info.commit };
+    const selection = { allowPatterns, ignorePatterns, profile };
+    const files = selectFiles(await listFiles(hub, modelId, info.commit), selection).sort(byPath);
+    checkPaths(files.map(({ path }) => path));
+    const names = namesOf(source, params);
+    const prefix = prefixOf(keyTemplate, source, names, controlPrefix);
+    const versions = versionsPrefix(keyTemplate, source, names);
+    const shards = cut(files, params.shards);
+    const record: Plan = { schemaVersion: 1, source, selection, prefix, versionsPrefix: versions, replace, rayHash, holdMs, runId, shards };
+    const made: ReadPlan = { plan: record, key: planKey(controlPrefix, prefix, info.commit), sha256: sha256Of(planBytes(record)) };
+    const common = {
+      store,
+      log: ctx.log,
+      signal: ctx.signal,
+      content: hubContent({ hub, source, selection, files, concurrency }),
+      source: Buffer.from(sourceRecord(hub, modelId, revision, info)),
+      prefix,
+      controlPrefix,
+      replace,
+      rayHash,
+      concurrency,
+    };
+    if (ctx.dryRun) {
+      const uri = `${store.uri}/${prefix}/`;
+      const publishing = await planPublish({ ...common, versionsPrefix: versions });
+      ctx.print(showPlan(uri, publishing, ctx.terminal, planSums(made)));
+      return { commit: info.commit, plan: '', 'plan-sha256': '', shards: '' };
+    }
+    const published = await makePlan({ ...common, waitTimeout }, made);
+    if (published) {
+      ctx.log.info({ uri: `${store.uri}/${prefix}/` }, 'already published: its shards have nothing to do');
+      const { commit } = published.manifest.source;
+      const results = { commit, plan: planKey(controlPrefix, prefix, commit), 'plan-sha256': made.sha256 };
+      return { ...results, shards: JSON.stringify(shardNames(1)) };
+    }
+    const { largest, mean, useful } = balanceOf(shards);
+    ctx.log.info({ plan: made.key, shards: shards.length, largest: showBytes(largest), mean: showBytes(mean) }, 'planned');
+    if (useful < shards.length) ctx.log.warn({ useful }, 'a file is not split over pods: fewer shards would be as quick');
+    return { commit: info.commit, plan: made.key, 'plan-sha256': made.sha256, shards: JSON.stringify(shardNames(shards.length)) };
+  },
+});
