@@ -104,6 +104,8 @@ async function bringClaimed(options: ShardOptions, files: readonly Expected[], k
     log.info({ shard, uri: `${store.uri}/${prefix}/`, files: files.length, uploadedBytes, copiedBytes }, 'shard done');
     return { files, uploadedBytes, copiedBytes, unchanged: false };
   } catch (error) {
+    // A later try of this shard may have ended our uploads, which looks like a failure of the store: its uploads must not be touched.
+    if (!signal.aborted) await own.confirm().catch(() => {});
     const reason = signal.aborted ? signal.reason : error;
     if (['transient', 'terminated', 'bug'].includes(kindOf(reason))) await own.release();
     else {

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { isTransient, messageOf, StepError } from '../errors.ts';
+import { isTransient, kindOf, messageOf, StepError } from '../errors.ts';
 import { isGone, ownHolder } from '../lock.ts';
 import { type ObjectInfo, PreconditionFailed, type Store } from '../store.ts';
 import { type ClaimOptions, type ClaimTiming, defaultTiming, type JoinedPlan } from './claim-options.ts';
@@ -203,7 +203,9 @@ export class Claim {
       try {
         return await change(this.#info.etag);
       } catch (error) {
-        if (error instanceof PreconditionFailed && conflicts <= maxConflicts) await this.#settle(store);
+        // A record that is gone is no failed condition to S3, but a 404.
+        const other = error instanceof PreconditionFailed || kindOf(error) === 'not-found';
+        if (other && conflicts <= maxConflicts) await this.#settle(store);
         else if (isTransient(error)) return this.#complain(error);
         else throw error;
       }
