@@ -33,6 +33,7 @@ interface ArgoTemplate extends Named {
   inputs?: { parameters?: Declared[] };
   outputs?: { parameters?: (Named & { valueFrom?: { parameter?: string } })[] };
   dag?: { tasks: ArgoCall[] };
+  volumes?: { name: string }[];
   steps?: ArgoCall[][];
 }
 interface TektonTask extends Named {
@@ -45,7 +46,7 @@ interface TektonTask extends Named {
 }
 interface TektonSpec {
   params?: Declared[];
-  results?: Given[];
+  results?: (Given & { type?: string })[];
   workspaces?: (Named & { optional?: boolean })[];
   tasks?: TektonTask[];
   finally?: TektonTask[];
@@ -160,7 +161,7 @@ describe('every container', () => {
         image: `localhost/modelferry:${version}`,
         command: [
           '/nodejs/bin/node',
-          expect.stringMatching(/^\/app\/(modelferry|download|compress|upload|register-in-model-registry|sync|import)\.cjs$/),
+          expect.stringMatching(/^\/app\/(modelferry|download|compress|upload|register-in-model-registry|sync|plan|finish|import)\.cjs$/),
         ],
         securityContext: {
           runAsNonRoot: true,
@@ -257,14 +258,24 @@ describe('Argo: names that cross', () => {
     },
   );
 
-  test('defaults and descriptions of import-model are those of the steps', () => {
-    const [item] = ofKind('WorkflowTemplate').filter(({ metadata }) => metadata.name === 'import-model');
+  test.each(['import-model', 'sync-model'])('defaults and descriptions of %s are those of the steps', (workflow) => {
+    const [item] = ofKind('WorkflowTemplate').filter(({ metadata }) => metadata.name === workflow);
     const leaves = [...(templates.get('modelferry-steps')?.values() ?? [])].flatMap(({ inputs }) => inputs?.parameters ?? []);
     const own = ((item as Item).spec.arguments as { parameters: Declared[] }).parameters.filter(
       ({ name }) => !name.startsWith('workspace-'),
     );
     expect(own.length).toBeGreaterThan(20);
     for (const param of own) expect(leaves).toContainEqual(param);
+  });
+
+  test('the steps of sync-model have no volume but the empty one for results and the certificates', () => {
+    for (const name of ['plan', 'sync', 'finish']) {
+      const volumes = templates.get('modelferry-steps')?.get(name)?.volumes;
+      expect(volumes?.map((volume) => volume.name)).toEqual(['tmp', 'ca']);
+    }
+    const own = JSON.stringify([...(templates.get('sync-model')?.values() ?? [])]);
+    expect(own).not.toMatch(/persistentVolumeClaim|workspace/i);
+    expect(own).toContain('"withParam":"{{steps.plan.outputs.parameters.shards}}"');
   });
 
   test('what the examples give is declared', () => {
@@ -343,15 +354,17 @@ describe('Tekton: names that cross', () => {
       const { value: taskName } = call.params?.find(({ name }) => name === 'task-name') ?? {};
       if (taskName !== undefined && taskName !== call.name) faults.push(`${call.name} calls itself ${taskName}`);
     }
-    for (const [, name = '', result = ''] of text.matchAll(/\$\(tasks\.([\w-]+)\.results\.([\w-]+)\)/g)) {
+    for (const [, name = '', result = '', whole] of text.matchAll(/\$\(tasks\.([\w-]+)\.results\.([\w-]+)(\[\*\])?\)/g)) {
       const call = spec.tasks?.find((each) => each.name === name);
-      if (!call || !tasks.get(call.taskRef.name)?.results?.some((each) => each.name === result)) faults.push(`${name} gives no ${result}`);
+      const found = call && tasks.get(call.taskRef.name)?.results?.find((each) => each.name === result);
+      if (!found) faults.push(`${name} gives no ${result}`);
+      else if (found.type !== (whole ? 'array' : 'string')) faults.push(`${name} gives ${result} as ${found.type}`);
     }
     expect(faults).toEqual([]);
   });
 
-  test('defaults and descriptions of import-model are those of the Tasks', () => {
-    const pipeline = ofKind('Pipeline').find(({ metadata }) => metadata.name === 'import-model')?.spec as unknown as TektonSpec;
+  test.each(['import-model', 'sync-model'])('defaults and descriptions of %s are those of the Tasks', (name) => {
+    const pipeline = ofKind('Pipeline').find(({ metadata }) => metadata.name === name)?.spec as unknown as TektonSpec;
     const leaves = [...tasks.values()].flatMap(({ params }) => params ?? []);
     expect(pipeline.params?.length).toBeGreaterThan(20);
     for (const param of pipeline.params ?? []) expect(leaves).toContainEqual({ type: 'string', ...param });
