@@ -140,6 +140,61 @@ describe.concurrent('Argo Workflows', () => {
       await expectPublished('Argo import-model, twins', run.results, { name, files: tinyLlama({ seed: 5, junk: true }) });
   });
 
+  test('sync-model brings a model by four pods, one of them lost in the middle, and leaves what import-model leaves', async () => {
+    const [name, twin] = [site.unique('argo-shards'), site.unique('argo-shards-twin')];
+    // One range of a large file never comes: its pod is taken away when its siblings are done.
+    const silent = [{ side: 'cdn', on: '^GET', skip: 4, stallAfter: 1000 }];
+    const hub = await startHub(site.namespace, 'shards', silent, { SHARD_BYTES: '30000000' });
+    const parameters = { ...commonParameters(site), 'model-id': 'acme/large-llama', 'hub-url': hub, 'part-size': '5MiB' };
+    let lost = '';
+    const run = await runArgo(site, {
+      template: 'sync-model',
+      parameters: { ...parameters, 'model-name': name, shards: '4', concurrency: '2', 'stall-timeout': '10m' },
+      meanwhile: async ({ name: workflow, nodes }) => {
+        const tries = nodes.filter(({ type, displayName }) => type === 'Pod' && /^shard\(\d:\d\/4\)\(0\)$/.test(displayName));
+        const running = tries.filter(({ phase }) => phase === 'Running');
+        if (lost !== '' || tries.length < 4 || running.length !== 1) return;
+        lost = running[0]?.displayName ?? '';
+        const pods = await listObjects(site.namespace, 'pods', `workflows.argoproj.io/workflow=${workflow}`);
+        const hash = running[0]?.id.split('-').at(-1) ?? 'none';
+        const pod = pods.find(({ metadata }) => metadata.name.endsWith(hash));
+        await kubectl('-n', site.namespace, 'delete', 'pod', pod?.metadata.name ?? '', '--wait=false');
+      },
+    });
+    expect(run.phase, run.watch.logs).toBe('Succeeded');
+    expect(lost).toMatch(/^shard\(\d:\d\/4\)\(0\)$/);
+    const tries = triesOf(run, 'shard').map(({ phase }) => phase);
+    expect(tries.filter((phase) => phase === 'Succeeded').length).toBe(4);
+    expect(tries.length).toBe(5);
+    expect(run.watch.logs).toContain('going on with the uploads of an earlier run');
+    expect(run.nodes.filter(({ type, displayName }) => type === 'Pod' && /volume|download|upload/.test(displayName))).toEqual([]);
+    const files = tinyLlama({ seed: 6, shardBytes: 30_000_000 });
+    await expectPublished('Argo sync-model, 4 shards, after a lost pod', run.results, { name, files });
+
+    const imported = await runArgo(site, { parameters: { ...parameters, 'model-name': twin } });
+    expect(imported.phase, imported.watch.logs).toBe('Succeeded');
+    expect(run.results['manifest-sha256']).toBe(imported.results['manifest-sha256']);
+  });
+
+  test.skipIf(!argoCommand)('a refused sync-model leaves neither claim nor upload, and argo retry goes on with its plan', async () => {
+    const name = site.unique('argo-shards-retried');
+    await giveToken(site.namespace, 'later', 'hf_stranger');
+    const parameters = { ...commonParameters(site), 'model-id': 'acme/gated-llama', 'model-name': name, 'hub-token-secret': 'later' };
+    const refused = await runArgo(site, { template: 'sync-model', parameters });
+    expect(refused.phase).toBe('Failed');
+    expect(triesOf(refused, 'shard').map(({ exitCode }) => exitCode)).toContain('4');
+    expect(triesOf(refused, 'abandon-plan')).toMatchObject([{ phase: 'Succeeded' }]);
+    await expectNotPublished(site.bucket, name);
+    const artifact = await registryRecord(`model_artifacts/${refused.results['reserved-artifact-id']}`);
+    expect(artifact.state).toBe('ABANDONED');
+    await giveToken(site.namespace, 'later', 'hf_granted');
+    await run('argo', ['-n', site.namespace, 'retry', refused.name]);
+    const retried = await waitForArgo(site, refused.name);
+    expect(retried.phase, retried.watch.logs).toBe('Succeeded');
+    expect(retried.results.plan).toBe(refused.results.plan);
+    await expectPublished('Argo sync-model, argo retry', retried.results, { name, files: tinyLlama({ seed: 3 }) });
+  });
+
   test('import-many makes a workflow of each entry, and one that fails does not stop the others', async () => {
     await applyFile(site.namespace, 'workflows/examples/import-many.yaml');
     const names = ['argo-many-a', 'argo-many-b', 'argo-many-c'].map(site.unique);

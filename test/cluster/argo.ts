@@ -92,7 +92,7 @@ export function triesOf(
   step: string,
 ): { phase: string; exitCode: string | undefined; message: string }[] {
   return nodes
-    .filter(({ type, displayName }) => type === 'Pod' && new RegExp(`^${step}\\(\\d+\\)$`).test(displayName))
+    .filter(({ type, displayName }) => type === 'Pod' && new RegExp(`^${step}(\\(\\d+:\\d+/\\d+\\))?\\(\\d+\\)$`).test(displayName))
     .sort((a, b) => a.displayName.localeCompare(b.displayName))
     .map(({ phase, outputs, message = '' }) => ({ phase, exitCode: outputs?.exitCode, message }));
 }

@@ -73,7 +73,7 @@ export async function expectPublished(
   const keys = await keysOf(bucket, prefix);
   expect(keys.sort()).toEqual(manifest.files.map(({ path }) => prefix + path).sort());
   for (const { path, sha256 } of manifest.files) expect(hex(await bytesAt(bucket, prefix + path)), path).toBe(sha256);
-  expect(await keysOf(bucket, `.modelferry/claims/${prefix.replace(/\/$/, '')}`)).toEqual([]);
+  for (const kind of ['claims', 'plans']) expect(await keysOf(bucket, `.modelferry/${kind}/${prefix.replace(/\/$/, '')}`)).toEqual([]);
   const { Uploads = [] } = await s3Client.send(new ListMultipartUploadsCommand({ Bucket: bucket, Prefix: prefix }));
   expect(Uploads).toEqual([]);
 
@@ -95,8 +95,10 @@ export async function expectPublished(
   leave(`${who}: ${uri} ${keys.length} objects, ${bytes} bytes, manifest sha256 ${results['manifest-sha256']}; ${registered}`);
 }
 
-/** Nothing of that model is there for anyone: no manifest, no object, no claim. */
+/** Nothing of that model is there for anyone: no manifest, no object, no claim, no open upload; a plan that was given up may stay. */
 export async function expectNotPublished(bucket: string, name: string): Promise<void> {
   const keys = await keysOf(bucket);
-  expect(keys.filter((key) => key.includes(`/${name}/`))).toEqual([]);
+  expect(keys.filter((key) => key.includes(`/${name}/`) && !key.startsWith('.modelferry/plans/'))).toEqual([]);
+  const { Uploads = [] } = await s3Client.send(new ListMultipartUploadsCommand({ Bucket: bucket }));
+  expect(Uploads.filter(({ Key = '' }) => Key.includes(`/${name}/`))).toEqual([]);
 }

@@ -61,9 +61,14 @@ export async function openSite({ enforce, plainKubernetes = true }: SiteOptions 
 }
 
 /** A fake Hub that goes wrong as `faults` say (test/fakes/hub-main.ts); its address in the namespace. */
-export async function startHub(namespace: string, name: string, faults: readonly object[] = []): Promise<string> {
+export async function startHub(
+  namespace: string,
+  name: string,
+  faults: readonly object[] = [],
+  more: Record<string, string> = {},
+): Promise<string> {
   const url = (port: number) => `http://${name}:${port}`;
-  const env = { PUBLIC_CDN_URL: url(8081), FAULTS: JSON.stringify(faults) };
+  const env = { PUBLIC_CDN_URL: url(8081), FAULTS: JSON.stringify(faults), ...more };
   await applyObjects(namespace, [
     {
       apiVersion: 'v1',

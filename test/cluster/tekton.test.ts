@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parse } from 'yaml';
 import { tinyLlama } from '../fakes/model.ts';
+import { kubectl } from './kubectl.ts';
 import { expectNotPublished, expectPublished, makeBucket, registryRecord } from './read-back.ts';
 import { settings } from './settings.ts';
 import { giveToken, makeClaim, openSite, readExample, type Site, startHub } from './site.ts';
@@ -23,6 +24,13 @@ function importModel(values: Record<string, string>): object {
     params: params({ ...common, ...values }),
     workspaces: [volume('workspace'), s3Credentials],
   };
+}
+
+/** The example of many pods, with the addresses of this cluster. It has no volume, and so needs no group. */
+function syncModel(values: Record<string, string>): object {
+  const { spec } = parse(readExample('tekton/examples/sync-model-run.yaml')) as { spec: object };
+  const common = { 's3-bucket': site.bucket, 's3-endpoint-url': settings.s3.url, 'model-registry-url': settings.registry.url };
+  return { ...spec, params: params({ ...common, ...values }) };
 }
 
 /** The example, with the addresses of this cluster. */
@@ -66,6 +74,42 @@ describe.concurrent('Tekton', () => {
     expect(run.tasks.get('download')?.status?.retriesStatus?.length).toBe(1);
     expect(run.watch.pods.map(({ exitCode }) => exitCode).sort()).toEqual([0, 0, 0, 0, 0, 5]);
     await expectPublished('Tekton import-model, after a 503', run.results, { name, files: tinyLlama() });
+  });
+
+  test('sync-model brings a model by four pods, one of them lost in the middle, and leaves what import-model leaves', async () => {
+    const [name, twin] = [site.unique('tekton-shards'), site.unique('tekton-shards-twin')];
+    const silent = [{ side: 'cdn', on: '^GET', skip: 4, stallAfter: 1000 }];
+    const hub = await startHub(site.namespace, 'shards', silent, { SHARD_BYTES: '30000000' });
+    const values = { 'model-id': 'acme/large-llama', 'hub-url': hub, 'part-size': '5MiB' };
+    let lost = '';
+    const more = { 'model-name': name, shards: '4', concurrency: '2', 'stall-timeout': '10m' };
+    const run = await runTekton(site, syncModel({ ...values, ...more }), 'tekton.dev/v1', async (watch) => {
+      const pods = (await watch.look()).filter(({ metadata }) => metadata.labels?.['tekton.dev/pipelineTask'] === 'shard');
+      const running = pods.filter(({ metadata, status }) => status?.phase === 'Running' && !watch.ended.has(metadata.name));
+      if (lost !== '' || pods.length < 4 || running.length !== 1 || pods.some(({ status }) => status?.phase === 'Pending')) return;
+      lost = running[0]?.metadata.name ?? '';
+      await kubectl('-n', site.namespace, 'delete', 'pod', lost, '--wait=false');
+    });
+    expect(run.succeeded, `${run.message}\n${run.watch.logs}`).toBe(true);
+    expect(lost).toContain('shard');
+    expect(run.watch.logs).toContain('going on with the uploads of an earlier run');
+    expect([...run.tasks.keys()].sort()).toEqual(['complete', 'finish', 'plan', 'reserve', 'shard-0', 'shard-1', 'shard-2', 'shard-3']);
+    const files = tinyLlama({ seed: 6, shardBytes: 30_000_000 });
+    await expectPublished('Tekton sync-model, 4 shards, after a lost pod', run.results, { name, files });
+    const imported = await runTekton(site, importModel({ ...values, 'model-name': twin }));
+    expect(imported.succeeded, `${imported.message}\n${imported.watch.logs}`).toBe(true);
+    expect(run.results['manifest-sha256']).toBe(imported.results['manifest-sha256']);
+  });
+
+  test('sync-model of a gated model without a token: nothing published, no claim, no upload, the reservation abandoned', async () => {
+    const name = site.unique('tekton-shards-gated');
+    const run = await runTekton(site, syncModel({ 'model-id': 'acme/gated-llama', 'model-name': name, 'hub-token-secret': 'not-there' }));
+    expect(run.succeeded).toBe(false);
+    expect(run.tasks.get('shard-0')?.status?.steps?.[0]?.terminated?.exitCode).toBe(4);
+    expect([...run.tasks.keys()]).toContain('abandon-plan');
+    const artifact = await registryRecord(`model_artifacts/${resultsOf(run.tasks.get('reserve'))['model-artifact-id']}`);
+    expect(artifact.state).toBe('ABANDONED');
+    await expectNotPublished(site.bucket, name);
   });
 
   test('a modelcar PipelineRun, v1beta1 and without a podTemplate, runs as it is', async () => {
