@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -141,12 +141,29 @@ describe('the fan-out', () => {
     expect(elsewhere(finished['model-uri'])).toBe(other.results['model-uri']);
   });
 
-  test('never more shards than files, and none of them empty', async () => {
+  test('never more shards than files, and none of them empty; all of them at once', async () => {
     const of = await made(['--shards', '64']);
     expect(of.shards.length).toBe(files.size);
     const record = JSON.parse(String(await s3.object('models', of.key)?.bytes())) as { shards: unknown[][] };
     for (const shard of record.shards) expect(shard.length).toBe(1);
+    const tries = await Promise.all(of.shards.map((shard) => shardRun(of, shard)));
+    expect(tries.map(({ exitCode }) => exitCode)).toEqual(of.shards.map(() => 0));
+    expect((await finishRun(of)).exitCode).toBe(0);
+    await expectPublished();
     expect((await runInProcess(plan, ['--model-id', 'acme/tiny', '--shards', '65'], env)).exitCode).toBe(2);
+  });
+
+  test('a folder is a store for many processes too', async () => {
+    const { S3_BUCKET: _, S3_ENDPOINT: __, ...others } = env;
+    env = { ...others, STORE_DIR: join(dir, 'store') };
+    const of = await made();
+    await allShards(of);
+    const { exitCode, results, stderr } = await finishRun(of);
+    expect(exitCode, stderr).toBe(0);
+    expect(results['file-count']).toBe(String(files.size));
+    expect(await readFile(join(dir, 'store', prefix, large[0]))).toEqual(bytesOf(files.get(large[0]) ?? Buffer.alloc(0)));
+    expect(await readdir(join(dir, 'store/.modelferry'), { recursive: true })).toContain(join('manifests', `${prefix}.json`));
+    expect((await finishRun(of)).results.unchanged).toBe('true');
   });
 
   test('a plan that is made again is the same one, and does not disturb its shards', async () => {

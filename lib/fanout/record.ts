@@ -2,6 +2,7 @@ import { Ajv } from 'ajv';
 import { StepError } from '../errors.ts';
 import { type Expected, sha256Of } from '../integrity.ts';
 import { type Manifest, makeManifest, type Selection } from '../manifest.ts';
+import { modelParams } from '../params/groups.ts';
 import { checkPaths } from '../paths.ts';
 import type { JoinedPlan } from '../publish/claim-options.ts';
 import type { Content } from '../publish/content.ts';
@@ -28,9 +29,27 @@ const schema = {
   required: ['schemaVersion', 'source', 'selection', 'prefix', 'replace', 'rayHash', 'holdMs', 'shards'],
   properties: {
     schemaVersion: { const: 1 },
-    source: { type: 'object', required: ['repo', 'commit'], properties: { repo: { type: 'string' }, commit: { type: 'string' } } },
-    selection: { type: 'object', required: ['allowPatterns', 'ignorePatterns', 'profile'] },
+    source: {
+      type: 'object',
+      required: ['repo', 'commit'],
+      // Addresses on the Hub are made of them.
+      properties: {
+        repo: { type: 'string', pattern: modelParams.modelId.pattern },
+        commit: { type: 'string', pattern: '^[0-9a-f]{40}$' },
+      },
+    },
+    selection: {
+      type: 'object',
+      required: ['allowPatterns', 'ignorePatterns', 'profile'],
+      properties: {
+        allowPatterns: { type: 'array', items: { type: 'string' } },
+        ignorePatterns: { type: 'array', items: { type: 'string' } },
+        profile: { type: 'string' },
+      },
+    },
     prefix: { type: 'string', minLength: 1 },
+    versionsPrefix: { type: 'string' },
+    runId: { type: 'string' },
     replace: { type: 'boolean' },
     rayHash: { type: 'boolean' },
     holdMs: { type: 'integer', minimum: 0 },
