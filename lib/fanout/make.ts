@@ -1,12 +1,10 @@
 import { kindOf } from '../errors.ts';
 import { checkKeys } from '../paths.ts';
-import { sizeOf } from '../publish/bring.ts';
 import { Claim } from '../publish/claim.ts';
 import { claimBytes, parseClaim } from '../publish/claim-record.ts';
 import { controlKeys, type Published, readPublished } from '../publish/control.ts';
 import { checkPlace, inventoryOf, look, refuseForeign } from '../publish/look.ts';
 import type { PublishOptions } from '../publish/options.ts';
-import type { ShardSum } from '../publish/plan.ts';
 import { shardClaimKey } from '../publish/shard-claims.ts';
 import { Uploads } from '../publish/uploads.ts';
 import { shardNames, sourceKey } from './place.ts';
@@ -109,10 +107,4 @@ async function handOn({ store, prefix, content }: MakePlanOptions, made: ReadPla
     await store.put(shardClaimKey(made.key, names[index] ?? ''), record);
   }
   for (const key of uploads.adopted.keys()) claim.forget(key);
-}
-
-/** What each shard is to bring. */
-export function planSums({ plan }: ReadPlan): ShardSum[] {
-  const names = shardNames(plan.shards.length);
-  return plan.shards.map((files, index) => ({ shard: names[index] ?? '', files: files.length, bytes: sizeOf(files) }));
 }

@@ -1,7 +1,8 @@
 import { balanceOf, byPath, cut } from '../../lib/fanout/cut.ts';
-import { makePlan, planSums } from '../../lib/fanout/make.ts';
+import { makePlan } from '../../lib/fanout/make.ts';
 import { planKey, shardNames } from '../../lib/fanout/place.ts';
 import { type Plan, planBytes, type ReadPlan } from '../../lib/fanout/record.ts';
+import { withShards } from '../../lib/fanout/show.ts';
 import { hubOf } from '../../lib/hub/connection.ts';
 import { hubContent } from '../../lib/hub/content.ts';
 import { listFiles } from '../../lib/hub/list.ts';
@@ -97,7 +98,7 @@ export const plan = defineStep({
     if (ctx.dryRun) {
       const uri = `${store.uri}/${prefix}/`;
       const publishing = await planPublish({ ...common, versionsPrefix: versions });
-      ctx.print(showPlan(uri, publishing, ctx.terminal, planSums(made)));
+      ctx.print(withShards(showPlan(uri, publishing, ctx.terminal), record, ctx.terminal));
       return { commit: info.commit, plan: '', 'plan-sha256': '', shards: '' };
     }
     const published = await makePlan({ ...common, waitTimeout }, made);
