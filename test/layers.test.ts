@@ -19,6 +19,7 @@ const floors: Record<string, number> = {
   'lib/results.ts': 1,
   'lib/workspace.ts': 1,
   'lib/params/': 1,
+  'lib/quantization/': 1,
   'lib/transfer/': 1,
   'lib/selection.ts': 2,
   'lib/direct/': 1,
