@@ -1,8 +1,11 @@
-import { codeValues, laneOf, toCodes } from './codes.ts';
+import { codeValues, type Lane, laneOf, toCodes } from './codes.ts';
+import { addErrorsOfBytes, addErrorsOfHalves, type ErrorSums } from './error-sums.ts';
 import { decode, type FloatType, infinityBits, largest, numberOf, type Raw, rawOf } from './floats.ts';
 import { asymmetricScaleOf, type Scale, scaleOf } from './scales.ts';
 import { bitsOf, type Scheme } from './schemes.ts';
-import { lookUpBytes, lookUpHalves, squaredErrors, type Table, Tables } from './tables.ts';
+import { lookUpBytes, lookUpHalves, type Table, Tables } from './tables.ts';
+
+export type { ErrorSums };
 
 /** `f32`: weight / scale as a float32, as the reference does on a GPU. `native`: rounded to the checkpoint's type, as it does on a CPU. */
 export type Arithmetic = 'f32' | 'native';
@@ -24,14 +27,6 @@ export interface NotFinite {
   row: number;
   col: number;
   value: 'NaN' | 'Infinity' | '-Infinity' | 'numbers too far apart for a scale';
-}
-
-/** Sums over weights, to add to: relative error = sqrt(error / signal). */
-export interface ErrorSums {
-  /** (weight - what its code stands for)^2 */
-  error: number;
-  /** weight^2 */
-  signal: number;
 }
 
 /**
@@ -109,8 +104,9 @@ class Quantizer {
         if (!symmetric) this.#writeZeroPoint(zeroPoints, top, group, groups, divisor.zero);
         for (let row = top; row < end; row += 1) {
           const from = row * cols + col;
-          this.#encode(raw, from, count, divisor, codes, row * rowBytes + (this.#halves ? col >> 1 : col));
-          if (sums) this.#addErrors(raw, from, count, divisor, sums);
+          const at = row * rowBytes + (this.#halves ? col >> 1 : col);
+          this.#encode(raw, from, count, divisor, codes, at);
+          if (sums) this.#addErrors(raw, from, count, divisor, codes, at, sums);
         }
       }
     }
@@ -173,27 +169,25 @@ class Quantizer {
   }
 
   #computed(raw: Raw, from: number, count: number, { divisor, zero }: Divisor): Uint8Array {
+    const lane = this.#laneFor(count);
+    decode(raw, from, count, this.#type, lane.numbers, lane.bits);
+    toCodes(this.#scheme, lane, count, divisor, zero, this.#round, this.#codes);
+    return this.#codes;
+  }
+
+  #laneFor(count: number): Lane {
     if (count >= this.#codes.length) {
       this.#lane = laneOf(count);
       this.#codes = new Uint8Array(count + 1);
     }
-    decode(raw, from, count, this.#type, this.#lane.numbers, this.#lane.bits);
-    toCodes(this.#scheme, this.#lane, count, divisor, zero, this.#round, this.#codes);
-    return this.#codes;
+    return this.#lane;
   }
 
-  #addErrors(raw: Raw, from: number, count: number, divisor: Divisor, sums: ErrorSums): void {
-    const { table, base, divisor: by, zero } = divisor;
-    const codes = table ? this.#codes : this.#computed(raw, from, count, divisor);
-    if (this.#lane.numbers.length < count) this.#lane = laneOf(count);
-    const { numbers, bits } = this.#lane;
+  #addErrors(raw: Raw, from: number, count: number, divisor: Divisor, codes: Uint8Array, at: number, sums: ErrorSums): void {
+    const { numbers, bits } = this.#laneFor(count);
     decode(raw, from, count, this.#type, numbers, bits);
-    let [error, signal] = [0, 0];
-    for (let i = 0; i < count; i += 1) signal += numbers[i]! * numbers[i]!;
-    if (table) error = squaredErrors(raw as Int16Array, from, count, table, base, by);
-    else for (let i = 0; i < count; i += 1) error += (numbers[i]! - (this.#values[codes[i]!]! - zero) * by) ** 2;
-    sums.error += error;
-    sums.signal += signal;
+    const add = this.#halves ? addErrorsOfHalves : addErrorsOfBytes;
+    add(numbers, count, codes, at, this.#values, divisor, sums);
   }
 
   #writeScale(into: Uint8Array, at: number, stored: number): void {

@@ -1,4 +1,4 @@
-import { codeValues, laneOf, toCodes } from './codes.ts';
+import { laneOf, toCodes } from './codes.ts';
 import { bitsOfF32, type FloatType, f32OfBits } from './floats.ts';
 import type { Scheme } from './schemes.ts';
 
@@ -10,8 +10,6 @@ import type { Scheme } from './schemes.ts';
 export interface Table {
   codes: Uint8Array;
   span: number;
-  /** Squared error of each number beside its code, for a divisor between 1 and 2; made when first asked for. */
-  errors: () => Float32Array;
 }
 
 /** The exponents (of weight / divisor) that tables cover: all below the first has the code of zero. */
@@ -62,28 +60,16 @@ export class Tables {
 
   #make(divisor: number, zero: number): Table {
     const half = this.span + 1;
-    const numbers = (): Float32Array => {
-      const all = new Float32Array(2 * half);
-      for (let i = 0; i < this.span; i += 1) {
-        const size = f32OfBits((((127 + this.#first) << 7) + i) << 16);
-        all[i] = size;
-        all[half + i] = -size;
-      }
-      all[2 * half - 1] = -0;
-      return all;
-    };
     const lane = laneOf(2 * half);
-    lane.numbers.set(numbers());
+    for (let i = 0; i < this.span; i += 1) {
+      const size = f32OfBits((((127 + this.#first) << 7) + i) << 16);
+      lane.numbers[i] = size;
+      lane.numbers[half + i] = -size;
+    }
+    lane.numbers[2 * half - 1] = -0;
     const codes = new Uint8Array(2 * half);
     toCodes(this.#scheme, lane, 2 * half, divisor, zero, this.#round, codes);
-    let made: Float32Array | undefined;
-    const errors = () => {
-      if (made) return made;
-      const values = codeValues(this.#scheme);
-      made = numbers().map((number, i) => (number - (values[codes[i]!]! - zero) * divisor) ** 2);
-      return made;
-    };
-    return { codes, span: this.span, errors };
+    return { codes, span: this.span };
   }
 }
 
@@ -115,19 +101,4 @@ export function lookUpHalves(raw: Int16Array, from: number, count: number, table
     into[write++] = codes[at + (half & (bits >> 31))]! | (codes[then + (half & (next >> 31))]! << 4);
   }
   if (count & 1) lookUpBytes(raw, end, 1, table, base, into, write);
-}
-
-/** Sum of the squared errors of `count` bfloat16 numbers under their codes, by table. */
-export function squaredErrors(raw: Int16Array, from: number, count: number, table: Table, base: number, divisor: number): number {
-  const errors = table.errors();
-  const half = table.span + 1;
-  let [sum, tiny] = [0, 0];
-  for (let i = from; i < from + count; i += 1) {
-    const bits = raw[i]!;
-    const at = (bits & 0x7fff) - base;
-    if (at < 0) tiny += f32OfBits(bits << 16) ** 2;
-    else sum += errors[at + (half & (bits >> 31))]!;
-  }
-  const exponent = (bitsOfF32(divisor) >> 23) - 127;
-  return sum * 4 ** exponent + tiny;
 }
