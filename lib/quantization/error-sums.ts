@@ -29,7 +29,7 @@ export function addErrorsOfBytes(
   sums.signal += signal;
 }
 
-/** The same for codes of 4 bits, two a byte. Two functions: one loop that can do both is three times as slow. */
+/** The same for codes of 4 bits, two a byte. Two functions: one loop that can do both is half as fast. */
 export function addErrorsOfHalves(
   numbers: Float32Array,
   count: number,

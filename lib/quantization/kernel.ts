@@ -85,13 +85,14 @@ class Quantizer {
   }
 
   run(block: RowBlock, into: readonly Uint8Array[], sums: ErrorSums | undefined): NotFinite | undefined {
-    const { rows, cols, globalScale = 1 } = block;
-    const { groupRows, symmetric } = this.#scheme;
+    const { rows, cols } = block;
+    const { groupRows, groupCols, symmetric, format } = this.#scheme;
     const raw = rawOf(block.bytes, this.#type);
     const [codes, scales, zeroPoints] = into as [Uint8Array, Uint8Array, Uint8Array];
-    const size = this.#scheme.groupCols || cols;
-    const rowBytes = this.#halves ? (this.#scheme.format === 'pack-quantized' ? Math.ceil(cols / 8) * 4 : cols / 2) : cols;
-    if (globalScale !== this.#globalScale) this.#forget(globalScale);
+    const size = groupCols || cols;
+    const used = this.#halves ? (cols + 1) >> 1 : cols;
+    const rowBytes = format === 'pack-quantized' ? Math.ceil(used / 4) * 4 : used;
+    if (this.#scheme.scale === 'e4m3') this.#setGlobalScale(block.globalScale);
     const groups = Math.ceil(cols / size);
     for (let top = 0; top < rows; top += groupRows) {
       const end = Math.min(top + groupRows, rows);
@@ -110,12 +111,13 @@ class Quantizer {
         }
       }
     }
-    const used = this.#halves ? (cols + 1) >> 1 : cols;
     if (used < rowBytes) for (let row = 0; row < rows; row += 1) codes.fill(0, row * rowBytes + used, (row + 1) * rowBytes);
     return undefined;
   }
 
-  #forget(globalScale: number): void {
+  #setGlobalScale(globalScale: number | undefined): void {
+    if (globalScale === undefined) throw new Error(`${this.#scheme.method} needs the scale of the whole tensor`);
+    if (globalScale === this.#globalScale) return;
     this.#globalScale = globalScale;
     this.#known = new Array(0x8000);
     this.#tables?.clear();
