@@ -167,8 +167,10 @@ function meaning({ code, packed }: Scheme, stored: number): number {
 /** Numbers of any size a type has, or weights as models have them, made larger or smaller. */
 function numbersOf(type: FloatType, count: number, kind: 'any' | number, next: () => number): number[] {
   const limit = numberOf(type, { BF16: 0x7e80, F16: 0x7800, F32: 0x7e800000 }[type]);
+  const least = numberOf(type, 1);
+  const tiny = [0, -0, least, -least, 3 * least, -3 * least];
   const one = () => {
-    if (next() % 16 === 0) return next() % 2 ? 0 : -0;
+    if (next() % 16 === 0) return tiny[next() % tiny.length]!;
     if (kind === 'any') return numberOf(type, type === 'F32' ? next() | 0 : next() & 0xffff);
     return (((next() >>> 8) + (next() >>> 8) + (next() >>> 8)) * 2 ** -24 - 1.5) * 0.02 * 2 ** kind;
   };

@@ -73,15 +73,14 @@ export class Tables {
   }
 }
 
-/** Codes of `count` bfloat16 numbers by table, one a byte. */
+/** Codes of `count` bfloat16 numbers by table, one a byte. Not for e2m1, where the code of a small number and of zero may differ. */
 export function lookUpBytes(raw: Int16Array, from: number, count: number, table: Table, base: number, into: Uint8Array, to: number): void {
-  const { codes, span } = table;
-  const half = span + 1;
+  const { codes } = table;
+  const half = table.span + 1;
   for (let i = 0; i < count; i += 1) {
     const bits = raw[from + i]!;
-    const size = bits & 0x7fff;
-    let at = size - base;
-    if (at < 0) at = size === 0 ? span : 0;
+    let at = (bits & 0x7fff) - base;
+    if (at < 0) at = 0;
     into[to + i] = codes[at + (half & (bits >> 31))]!;
   }
 }
