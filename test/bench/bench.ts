@@ -5,14 +5,16 @@ import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { parseBytes, showBytes } from '../../lib/units.ts';
 import { type DataSet, dataSet } from './data-sets.ts';
+import { kernelHead, kernelRows } from './kernels.ts';
 import { type Bench, compare, type Job, jobs, type Measured, syncAlone } from './rows.ts';
 import { bundleServers, type Link, type Servers, startServers } from './servers.ts';
 import { markdownTable, mebibytes, ratio, seconds } from './table.ts';
 import { installTools, toolVersions } from './tools.ts';
 
-const usage = `npm run bench -- [download] [upload] [sync] [scale] [latency] [flags]
+const usage = `npm run bench -- [download] [upload] [sync] [scale] [latency] [kernels] [flags]
   The first three (all of them by default): our programs and what people take instead, side by side.
   scale: sync of 1, 4 and 16 GiB. latency: sync over a slow link by 1 to 16 connections.
+  kernels: quantizing in memory, by method; needs no other program.
   --runs 5     counted runs of each, after one that is not; medians are shown
   --size 2GiB  only this much, in --files files, instead of 2 GiB in two files and 1 GiB in 2,000
   --files 2
@@ -38,7 +40,7 @@ const { values, positionals } = parseArgs({
 const runs = Number(values.runs);
 const size = values.size === undefined ? undefined : parseBytes(values.size);
 const link: Link = { rtt: Number(values.rtt), rate: parseBytes(values.rate) ?? 0 };
-const known = [...jobs, 'scale', 'latency'];
+const known = [...jobs, 'scale', 'latency', 'kernels'];
 const wrong = positionals.filter((word) => !known.includes(word));
 const valid = wrong.length === 0 && runs >= 1 && link.rtt >= 0 && link.rate > 0 && Number(values.files) >= 1;
 if (values.help || !valid || (values.size !== undefined && !size)) {
@@ -127,16 +129,13 @@ async function latency(bench: Bench): Promise<void> {
   print(markdownTable(['link', 'command', ...costHead, 'MB/s', 'of connections × rate'], rows));
 }
 
-try {
+async function beside(): Promise<void> {
   const programs = join(root, 'programs');
   // A copy: a build that runs meanwhile shall not take the programs away.
   cpSync(join(import.meta.dirname, '../../dist'), programs, { recursive: true });
   await bundleServers(root);
   const bench: Bench = { root, programs, tools: await installTools(), say };
   const wanted = positionals.length === 0 ? jobs : jobs.filter((job) => positionals.includes(job));
-  print(
-    `\`npm run bench${process.argv.length > 2 ? ` -- ${process.argv.slice(2).join(' ')}` : ''}\`: medians of ${runs} after one warm-up.`,
-  );
   print(
     `${cpus().length} cores (${cpus()[0]?.model.trim()}), Node ${process.version}, ${toolVersions}. Loopback; Hub and S3 are processes on the same cores.`,
   );
@@ -145,6 +144,15 @@ try {
   if (wanted.length > 0) await sideBySide(bench, wanted);
   if (positionals.includes('scale')) await scale(bench);
   if (positionals.includes('latency')) await latency(bench);
+}
+
+try {
+  print(
+    `\`npm run bench${process.argv.length > 2 ? ` -- ${process.argv.slice(2).join(' ')}` : ''}\`: medians of ${runs} after one warm-up.`,
+  );
+  const alone = positionals.length > 0 && positionals.every((word) => word === 'kernels');
+  if (!alone) await beside();
+  if (positionals.includes('kernels')) print(markdownTable(kernelHead, await kernelRows(runs, say)));
 } finally {
   await rm(root, { recursive: true, force: true });
 }
