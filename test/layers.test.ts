@@ -20,6 +20,7 @@ const floors: Record<string, number> = {
   'lib/workspace.ts': 1,
   'lib/params/': 1,
   'lib/quantization/': 1,
+  'lib/safetensors/': 1,
   'lib/transfer/': 1,
   'lib/selection.ts': 2,
   'lib/direct/': 1,
