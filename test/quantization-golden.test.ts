@@ -1,31 +1,11 @@
 import { createHash } from 'node:crypto';
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { gunzipSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import { type Arithmetic, maxAbs, quantizeRows } from '../lib/quantization/kernel.ts';
 import { fixedValue, outputsOf } from '../lib/quantization/outputs.ts';
 import { globalScaleOf } from '../lib/quantization/scales.ts';
 import { fits, quantizationConfig, rowBlock, type Scheme, schemeOf } from '../lib/quantization/schemes.ts';
 import { type CheckpointName, type CheckpointTensor, checkpoints, checkpointTensors } from './fakes/model/checkpoints.ts';
-
-type Digest = [dtype: string, shape: number[], sha256: string];
-type Digests = Record<string, Digest>;
-interface Config {
-  format: string;
-  config_groups: Record<string, { weights: object; input_activations: object | null; targets: string[] }>;
-}
-interface Answer {
-  error?: string;
-  tensors?: Digests | string;
-  differs_from_native?: Digests;
-  quantization_config?: Config | string;
-}
-
-const golden = JSON.parse(gunzipSync(readFileSync(join(import.meta.dirname, 'golden/quantization.json.gz'))).toString()) as {
-  source: Record<CheckpointName, Digests>;
-  reference: Record<string, Answer>;
-};
+import { type Config, type Digests, expected, golden } from './golden/answers.ts';
 
 const schemes: Record<string, Scheme> = {
   FP8_DYNAMIC: schemeOf('fp8-dynamic'),
@@ -49,14 +29,6 @@ function tensorsOf(name: CheckpointName): Map<string, CheckpointTensor> {
   const known = made.get(name) ?? new Map(checkpointTensors(name).map((tensor) => [tensor.name, tensor]));
   made.set(name, known);
   return known;
-}
-
-/** The reference's answer in full: what it repeats it only names. */
-function expected(key: string): Digests {
-  const native = key.replace(/\.f32$/, '');
-  const { tensors = {} } = golden.reference[native]!;
-  const base = typeof tensors === 'string' ? expected(tensors.replace(/^as /, '')) : tensors;
-  return { ...base, ...golden.reference[key]!.differs_from_native };
 }
 
 const digest = (bytes: Uint8Array) => createHash('sha256').update(bytes).digest('hex').slice(0, 16);
