@@ -11,6 +11,17 @@ const programs = [
   ...commands.map(({ name }) => ({ name, entry: `tasks/${name}/main.ts` })),
 ];
 
+/** The code of compress's threads, as text inside the programs that have compress inside: a program stays one file. */
+const worker = await build({
+  entryPoints: ['tasks/compress/worker.ts'],
+  write: false,
+  bundle: true,
+  platform: 'node',
+  target: 'node24',
+  format: 'cjs',
+  minify: true,
+});
+
 await rm('dist', { recursive: true, force: true });
 await Promise.all(
   programs.map(({ name, entry }) =>
@@ -30,7 +41,11 @@ await Promise.all(
       legalComments: 'linked',
       // yargs asks for import.meta.url, which a CommonJS file does not have.
       banner: { js: "#!/usr/bin/env node\nconst moduleUrl=require('node:url').pathToFileURL(__filename).href;" },
-      define: { MODELFERRY_VERSION: JSON.stringify(version), 'import.meta.url': 'moduleUrl' },
+      define: {
+        MODELFERRY_VERSION: JSON.stringify(version),
+        COMPRESS_WORKER: JSON.stringify(worker.outputFiles[0]?.text),
+        'import.meta.url': 'moduleUrl',
+      },
     }),
   ),
 );

@@ -32,6 +32,11 @@ const consolidated = /^consolidated[^/]*\.safetensors(\.index\.json)?$/;
 /** A sentence-transformers module such as `2_Dense` may have its weights in this one file, which vLLM does read. */
 const moduleWeights = /^\d+_[^/]+\/pytorch_model\.bin$/;
 
+/** True for weights in a format that vLLM does not read where a model has safetensors. */
+export function isOtherWeights(path: string): boolean {
+  return (otherWeights.test(path) && !moduleWeights.test(path)) || otherFormats.test(path);
+}
+
 /**
  * One set of weights, and nothing that every pod would fetch for nothing. Run:ai's streamer, and vLLM with it, takes every *.safetensors
  * right below the prefix: Mistral's consolidated ones beside the others break it (vllm#40765), and all else is fetched for the tokenizer.

@@ -60,7 +60,7 @@ const secretHomes: Record<string, SecretHome | undefined> = {
 };
 
 /** Set by the wiring itself: where things are mounted, and which run this is, are its business. */
-const wired = ['workspace', 'resultsDir', 's3CredentialsDir', 'runId'];
+const wired = ['workspace', 'resultsDir', 's3CredentialsDir', 'runId', 'reportDir'];
 
 /**
  * A step as a leaf. With `credentialsDir` (Tekton, which mounts a Secret as a folder) the secrets that such a folder may hold have

@@ -10,6 +10,7 @@ import { upload } from '../upload/step.ts';
 
 const { modelUri, modelArtifactId, phase, ...registerProperties } = register.own.properties;
 const { manifest, manifestSha256, taskName, ...uploadProperties } = upload.own.properties;
+const { manifest: _, manifestSha256: __, taskName: ___, ...compressProperties } = compress.own.properties;
 
 const defaultStoreDir = './modelferry-store';
 
@@ -21,7 +22,7 @@ export const importModel = defineStep({
   params: schema(
     {
       ...download.own.properties,
-      method: compress.own.properties.method,
+      ...compressProperties,
       ...uploadProperties,
       ...registerProperties,
       storeDir: {

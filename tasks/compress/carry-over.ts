@@ -1,0 +1,38 @@
+import { copyFile, link, mkdir, rename, rm } from 'node:fs/promises';
+import { dirname } from 'node:path';
+import { explain } from '../../lib/errors.ts';
+import { feedFile, Verifier } from '../../lib/integrity.ts';
+import type { ManifestFile } from '../../lib/manifest.ts';
+import { safeJoin } from '../../lib/workspace.ts';
+
+/** Where links between the two folders are not to be had: another file system, one without links, or too many of them. */
+const noLink = ['EXDEV', 'EPERM', 'ENOTSUP', 'EOPNOTSUPP', 'EMLINK', 'EACCES', 'ENOSYS'];
+
+/**
+ * Brings files that stay as they are from one folder to the other: as hard links, which take no space, else as copies. Each is hashed in its new place.
+ * Throws `integrity` when its bytes are not those of the manifest.
+ */
+export async function carryOver(files: readonly ManifestFile[], fromDir: string, toDir: string, signal: AbortSignal): Promise<void> {
+  for (const file of files) {
+    signal.throwIfAborted();
+    const [from, to] = [safeJoin(fromDir, file.path), safeJoin(toDir, file.path)];
+    const temporary = `${to}.${process.pid}.tmp`;
+    try {
+      await mkdir(dirname(to), { recursive: true });
+      await rm(temporary, { force: true });
+      await link(from, temporary).catch(async (error: NodeJS.ErrnoException) => {
+        if (!noLink.includes(error.code ?? '')) throw error;
+        await copyFile(from, temporary);
+      });
+      const verifier = new Verifier(file);
+      await feedFile(temporary, verifier, signal);
+      verifier.finish();
+      await rename(temporary, to);
+      // Of two names of one file, rename leaves both (rename(2)).
+      await rm(temporary, { force: true });
+    } catch (error) {
+      await rm(temporary, { force: true });
+      throw explain(`carry ${file.path} over`, error);
+    }
+  }
+}

@@ -1,0 +1,62 @@
+import { open } from 'node:fs/promises';
+import type { FloatType } from '../../lib/quantization/floats.ts';
+import { globalScaleOf } from '../../lib/quantization/scales.ts';
+import { readFully } from '../../lib/safetensors/header.ts';
+import { safeJoin } from '../../lib/workspace.ts';
+import { type Plan, type PlannedWeight, rowsOf } from './plan.ts';
+import { largestInThread } from './rows.ts';
+import type { Workers } from './workers.ts';
+
+/**
+ * The one scale that NVFP4 has for all weights of a fused set. All of them are read before the first is quantized, also those in other files: the only
+ * bytes that are read twice, mostly from the page cache.
+ */
+export class GlobalScales {
+  readonly #plan: Plan;
+  readonly #sourceDir: string;
+  readonly #workers: Workers;
+  readonly #known = new Map<string, number>();
+
+  constructor(plan: Plan, sourceDir: string, workers: Workers) {
+    this.#plan = plan;
+    this.#sourceDir = sourceDir;
+    this.#workers = workers;
+  }
+
+  /** 1 for a scheme that has none. */
+  async of({ set, tensor }: PlannedWeight, signal: AbortSignal): Promise<number> {
+    if (this.#plan.wanted.scheme.scale !== 'e4m3') return 1;
+    const known = this.#known.get(set);
+    if (known !== undefined) return known;
+    let max = 0;
+    for (const weight of this.#plan.sets.get(set) ?? []) max = Math.max(max, await this.#largestOf(weight, signal));
+    const scale = globalScaleOf(max, tensor.dtype as FloatType);
+    this.#known.set(set, scale);
+    return scale;
+  }
+
+  async #largestOf(weight: PlannedWeight, signal: AbortSignal): Promise<number> {
+    const { file } = weight.tensor;
+    await using source = await open(safeJoin(this.#sourceDir, file), 'r');
+    const running: Promise<number>[] = [];
+    let max = 0;
+    const takeFirst = async () => {
+      max = Math.max(max, (await running.shift()) ?? 0);
+    };
+    try {
+      for (const { offset, length } of rowsOf(weight, this.#plan.wanted.scheme)) {
+        signal.throwIfAborted();
+        const bytes = this.#workers.buffers.take(length);
+        await readFully(source, new Uint8Array(bytes, 0, length), offset, file);
+        const found = largestInThread(bytes, length, weight, this.#workers);
+        found.catch(() => {});
+        running.push(found);
+        if (running.length > this.#workers.count) await takeFirst();
+      }
+      while (running.length > 0) await takeFirst();
+    } finally {
+      await Promise.allSettled(running);
+    }
+    return max;
+  }
+}

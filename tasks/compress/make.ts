@@ -1,0 +1,144 @@
+import { readFile, rm, stat } from 'node:fs/promises';
+import { join } from 'node:path';
+import { explain } from '../../lib/errors.ts';
+import { sha256Of } from '../../lib/integrity.ts';
+import type { Log } from '../../lib/log.ts';
+import { type Manifest, type ManifestFile, makeManifest, manifestBytes } from '../../lib/manifest.ts';
+import type { Progress } from '../../lib/progress.ts';
+import { version } from '../../lib/version.ts';
+import { checkFreeSpace, type ModelFolder, safeJoin, writeAtomically } from '../../lib/workspace.ts';
+import { carryOver } from './carry-over.ts';
+import { checkOutput } from './check.ts';
+import { GlobalScales } from './global-scales.ts';
+import { newFiles, type Plan } from './plan.ts';
+import { reportOf } from './report.ts';
+import { reportPage } from './report-page.ts';
+import { type WrittenShard, writeShard } from './shard.ts';
+import type { Found } from './source.ts';
+import type { SourceModel } from './source-model.ts';
+import type { Derivation } from './wanted.ts';
+import { Workers } from './workers.ts';
+
+export interface Tools {
+  log: Log;
+  progress: Progress;
+  signal: AbortSignal;
+}
+
+export interface Made {
+  manifest: Manifest;
+  bytes: Buffer;
+}
+
+/** Writes the model into its folder, the manifest last. What an ended run of the same plan has finished is kept. */
+export async function makeModel(
+  plan: Plan,
+  model: SourceModel,
+  { source, folder, derivation }: { source: Found; folder: ModelFolder; derivation: Derivation },
+  tools: Tools,
+): Promise<Made> {
+  const { method, config } = derivation;
+  const derived = { method, config, fromManifestSha256: sha256Of(source.bytes) };
+  // From here to the end the folder is not what a manifest says.
+  await rm(folder.manifest, { force: true });
+  const records = new Records(folder, sha256Of(JSON.stringify([version, derived])));
+  await records.open();
+  const shards = await writeShards(plan, model, folder, records, tools);
+  const small = newFiles(plan, model);
+  for (const [path, bytes] of small) await writeAtomically(safeJoin(folder.files, path), bytes);
+  await carryOver(model.others, model.filesDir, folder.files, tools.signal);
+  await checkOutput(plan, plan.ignore, folder.files);
+  const files: ManifestFile[] = [
+    ...shards,
+    ...model.others,
+    ...[...small].map(([path, bytes]) => ({ path, size: bytes.length, sha256: sha256Of(bytes) })),
+  ];
+  const { source: origin, selection } = source.manifest;
+  const manifest = makeManifest({ source: origin, selection, files, derived });
+  const bytes = manifestBytes(manifest);
+  const said = await readFile(source.folder.source).catch(() => undefined);
+  if (said) await writeAtomically(folder.source, said);
+  const report = reportOf(plan, model, shards, source.manifest, manifest);
+  await writeAtomically(join(folder.dir, 'report.json'), `${JSON.stringify(report, null, 1)}\n`);
+  await writeAtomically(join(folder.dir, 'report.html'), reportPage(report));
+  await writeAtomically(folder.manifest, bytes);
+  await rm(folder.partial, { recursive: true, force: true });
+  return { manifest, bytes };
+}
+
+async function writeShards(plan: Plan, model: SourceModel, folder: ModelFolder, records: Records, tools: Tools): Promise<WrittenShard[]> {
+  const { log, progress, signal } = tools;
+  const done = new Map<string, WrittenShard>();
+  for (const { shard } of plan.shards) {
+    const record = await records.read(shard.path);
+    if (record) done.set(shard.path, record);
+  }
+  const open = plan.shards.filter(({ shard }) => !done.has(shard.path));
+  await checkFreeSpace(
+    folder.dir,
+    open.reduce((sum, { layout }) => sum + layout.size, 0),
+  );
+  if (done.size > 0) log.info({ shards: done.size, of: plan.shards.length }, 'shards of an ended run are there');
+  progress.start(
+    'compress',
+    plan.shards.reduce((sum, { shard }) => sum + shard.size, 0),
+  );
+  for (const { shard } of plan.shards) if (done.has(shard.path)) progress.add(shard.size);
+  const workers = new Workers();
+  const scales = new GlobalScales(plan, model.filesDir, workers);
+  const common = { sourceDir: model.filesDir, partialDir: folder.partial, filesDir: folder.files, workers, signal };
+  try {
+    for (const planned of open) {
+      const { path } = planned.shard;
+      try {
+        const written = await writeShard(plan, planned, scales, { ...common, onBytes: (bytes) => progress.add(bytes) });
+        await records.write(written);
+        done.set(path, written);
+        log.debug({ path, size: written.size, sha256: written.sha256 }, 'shard written');
+      } catch (error) {
+        throw explain(`compress ${path}`, error);
+      }
+    }
+  } finally {
+    progress.end();
+    await workers.close();
+  }
+  return plan.shards.map(({ shard }) => done.get(shard.path) as WrittenShard);
+}
+
+/** What is known of the shards that are done, beside the unfinished one, until the manifest says it. */
+class Records {
+  readonly #folder: ModelFolder;
+  readonly #planId: string;
+
+  constructor(folder: ModelFolder, planId: string) {
+    this.#folder = folder;
+    this.#planId = planId;
+  }
+
+  /** Takes away what a run of another plan left. */
+  async open(): Promise<void> {
+    const path = join(this.#folder.partial, 'plan');
+    if ((await readFile(path, 'utf8').catch(() => '')) === this.#planId) return;
+    await rm(this.#folder.files, { recursive: true, force: true });
+    await rm(this.#folder.partial, { recursive: true, force: true });
+    await writeAtomically(path, this.#planId);
+  }
+
+  /** Undefined when the shard is still to be written. */
+  async read(path: string): Promise<WrittenShard | undefined> {
+    const text = await readFile(this.#pathOf(path), 'utf8').catch(() => undefined);
+    const info = await stat(safeJoin(this.#folder.files, path)).catch(() => undefined);
+    if (text === undefined || info === undefined) return undefined;
+    const record = JSON.parse(text) as WrittenShard;
+    return record.size === info.size ? record : undefined;
+  }
+
+  async write(record: WrittenShard): Promise<void> {
+    await writeAtomically(this.#pathOf(record.path), JSON.stringify(record));
+  }
+
+  #pathOf(path: string): string {
+    return safeJoin(this.#folder.partial, `${path}.done`);
+  }
+}

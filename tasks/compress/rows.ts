@@ -1,0 +1,90 @@
+import { StepError } from '../../lib/errors.ts';
+import type { FloatType } from '../../lib/quantization/floats.ts';
+import type { ErrorSums, NotFinite } from '../../lib/quantization/kernel.ts';
+import { rowBlock } from '../../lib/quantization/schemes.ts';
+import type { Piece, PlannedOutput, PlannedWeight, Wanted } from './plan.ts';
+import type { Done } from './worker.ts';
+import type { Workers } from './workers.ts';
+
+export type Rows = NonNullable<Piece['rows']>;
+
+/** Where a block of rows lands in one output: there, and in the buffer that the thread fills. */
+interface Part {
+  offset: number;
+  length: number;
+  perRow: number;
+  rowBytes: number;
+  /** First byte in the new file. */
+  target: number;
+}
+
+export interface QuantizedRows {
+  /** Bytes and their place in the new file. */
+  parts: { bytes: Uint8Array; offset: number }[];
+  sums: ErrorSums;
+  /** Gives the buffers back: the bytes are gone then. */
+  release(): void;
+}
+
+/** Errors are summed over one of so many rows of a weight that is read in pieces: summing costs nearly as much as quantizing, and they differ by little. */
+export const measuredPart = 8;
+
+/** Quantizes rows in a thread; `bytes` goes there and back to the pool. Throws `integrity` naming the tensor when a weight is no number. */
+export async function quantizeInThread(
+  bytes: ArrayBuffer,
+  { weight, first, count }: Rows,
+  { scheme, arithmetic }: Wanted,
+  globalScale: number,
+  workers: Workers,
+): Promise<QuantizedRows> {
+  const parts = partsOf(weight, first, count);
+  const last = parts.at(-1);
+  const into = workers.buffers.take(last ? last.offset + last.length : 0);
+  const [, cols] = weight.shape;
+  const length = count * (weight.size / weight.shape[0]);
+  const dtype = weight.tensor.dtype as FloatType;
+  const measured =
+    count === weight.shape[0] ? count : Math.min(count, Math.ceil(count / measuredPart / rowBlock(scheme)) * rowBlock(scheme));
+  const done = await workers.run({ scheme, bytes, length, dtype, rows: count, cols, arithmetic, globalScale, into, parts, measured });
+  workers.buffers.give(done.bytes);
+  if (done.notFinite) throw notFinite(weight, first, done.notFinite);
+  return {
+    parts: parts.map((part) => ({ bytes: new Uint8Array(done.into, part.offset, part.length), offset: part.target })),
+    sums: done.sums,
+    release: () => workers.buffers.give(done.into),
+  };
+}
+
+/** The largest size among rows, found in a thread. Throws `integrity` as `quantizeInThread` does. */
+export async function largestInThread(bytes: ArrayBuffer, length: number, weight: PlannedWeight, workers: Workers): Promise<number> {
+  const dtype = weight.tensor.dtype as FloatType;
+  const into = new ArrayBuffer(0);
+  const job = { scheme: undefined, bytes, length, dtype, rows: 0, cols: 0, arithmetic: 'f32', globalScale: 1, into, measured: 0 } as const;
+  const done: Done = await workers.run({ ...job, parts: [] });
+  workers.buffers.give(done.bytes);
+  if (!Number.isFinite(done.max)) throw noNumber(weight, `it holds ${done.max}`);
+  return done.max;
+}
+
+function partsOf({ outputs }: PlannedWeight, first: number, count: number): Part[] {
+  let end = 0;
+  return outputs.flatMap(({ perRow, rowBytes, offset: target }: PlannedOutput) => {
+    if (perRow === 0) return [];
+    const length = Math.ceil(count / perRow) * rowBytes;
+    const part = { offset: end, length, perRow, rowBytes, target: target + (first / perRow) * rowBytes };
+    // Threads may write whole words.
+    end += Math.ceil(length / 8) * 8;
+    return [part];
+  });
+}
+
+function notFinite(weight: PlannedWeight, first: number, { row, col, value }: NotFinite): StepError {
+  return noNumber(weight, `row ${first + row}, column ${col} is ${value}`);
+}
+
+function noNumber({ module, tensor }: PlannedWeight, why: string): StepError {
+  const part = tensor.name.startsWith(module) ? '' : ` of ${tensor.name}`;
+  return new StepError('integrity', `failed to compress ${module}.weight${part} in ${tensor.file}: ${why}`, {
+    hint: 'the checkpoint is broken there; --ignore leaves such a module as it is',
+  });
+}

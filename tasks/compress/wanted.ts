@@ -1,0 +1,63 @@
+import { StepError } from '../../lib/errors.ts';
+import { sha256Of } from '../../lib/integrity.ts';
+import type { Manifest } from '../../lib/manifest.ts';
+import { type Method, schemeOf } from '../../lib/quantization/schemes.ts';
+import { readPatterns } from '../../lib/quantization/select.ts';
+import type { Wanted } from './plan.ts';
+
+export interface Given {
+  method: Method;
+  groupSize?: number | undefined;
+  ignore: readonly string[];
+  targets: readonly string[];
+  arithmetic: 'f32' | 'native';
+}
+
+export interface Derivation {
+  wanted: Wanted;
+  method: Method;
+  /** What the bytes depend on besides the method and the source: it stands in the manifest. */
+  config: Record<string, unknown>;
+  /** What the folder's name ends in: the method, and a digest of the config when it is not the default one. */
+  suffix: string;
+}
+
+/** Reads what was asked for. Throws `usage` with all that is wrong. */
+export function derivationOf(given: Given): Derivation {
+  const { method, groupSize, arithmetic, ignore, targets } = given;
+  const faults: string[] = [];
+  const attempt = <T>(read: () => T): T | undefined => {
+    try {
+      return read();
+    } catch (error) {
+      if (!(error instanceof StepError)) throw error;
+      faults.push(error.hint ? `${error.message} (${error.hint})` : error.message);
+      return undefined;
+    }
+  };
+  const scheme = attempt(() => schemeOf(method, { groupSize }));
+  const ignorePatterns = attempt(() => readPatterns('ignore', ignore));
+  const targetPatterns = attempt(() => readPatterns('targets', targets));
+  if (scheme === undefined || ignorePatterns === undefined || targetPatterns === undefined) throw new StepError('usage', faults.join('; '));
+  const usual = schemeOf(method).id === scheme.id;
+  const config = {
+    ...(usual ? {} : { groupSize: scheme.groupCols === 0 ? -1 : scheme.groupCols }),
+    ...(ignore.length > 0 ? { ignore: [...ignore] } : {}),
+    ...(targets.join() === 'Linear' ? {} : { targets: [...targets] }),
+    ...(arithmetic === 'f32' ? {} : { arithmetic }),
+  };
+  const own = Object.keys(config).length === 0 ? '' : `-${sha256Of(JSON.stringify(config)).slice(0, 8)}`;
+  return {
+    wanted: { scheme, arithmetic, ignore: ignorePatterns, targets: targetPatterns },
+    method,
+    config,
+    suffix: `-${method}${own}`,
+  };
+}
+
+/** True when a manifest is of a model made in this way from that source (bare hex; undefined: from any). */
+export function isDerivation(manifest: Manifest, { method, config }: Derivation, fromManifestSha256?: string): boolean {
+  const { derived } = manifest;
+  if (derived === undefined || (fromManifestSha256 !== undefined && derived.fromManifestSha256 !== fromManifestSha256)) return false;
+  return derived.method === method && JSON.stringify(derived.config) === JSON.stringify(config);
+}

@@ -1,0 +1,54 @@
+import { parentPort } from 'node:worker_threads';
+import type { FloatType } from '../../lib/quantization/floats.ts';
+import { type Arithmetic, type ErrorSums, maxAbs, type NotFinite, quantizeRows } from '../../lib/quantization/kernel.ts';
+import type { Scheme } from '../../lib/quantization/schemes.ts';
+
+/** Rows for a worker. Both buffers go there and come back: nothing is copied. */
+export interface Job {
+  id: number;
+  /** Undefined: only the largest size among the weights is wanted. */
+  scheme: Scheme | undefined;
+  bytes: ArrayBuffer;
+  /** How much of `bytes` holds rows. */
+  length: number;
+  dtype: FloatType;
+  rows: number;
+  cols: number;
+  arithmetic: Arithmetic;
+  globalScale: number;
+  into: ArrayBuffer;
+  /** Parts of `into`, one for each output, and how many bytes of it so many rows take. */
+  parts: { offset: number; length: number; perRow: number; rowBytes: number }[];
+  /** Errors are summed over so many of the rows, the first ones. */
+  measured: number;
+}
+
+export interface Done {
+  id: number;
+  bytes: ArrayBuffer;
+  into: ArrayBuffer;
+  max: number;
+  sums: ErrorSums;
+  notFinite: NotFinite | undefined;
+}
+
+parentPort?.on('message', (job: Job) => {
+  const { id, bytes, into } = job;
+  const done: Done = { id, bytes, into, max: 0, sums: { error: 0, signal: 0 }, notFinite: undefined };
+  if (job.scheme === undefined) done.max = maxAbs(new Uint8Array(bytes, 0, job.length), job.dtype);
+  else done.notFinite = quantizePart(job, job.scheme, 0, job.measured, done.sums) ?? quantizePart(job, job.scheme, job.measured, job.rows);
+  parentPort?.postMessage(done, [bytes, into]);
+});
+
+function quantizePart(job: Job, scheme: Scheme, first: number, end: number, sums?: ErrorSums): NotFinite | undefined {
+  const { bytes, into, parts, rows, cols, dtype, arithmetic, globalScale } = job;
+  if (first === end) return undefined;
+  const rowBytes = job.length / rows;
+  const weights = new Uint8Array(bytes, first * rowBytes, (end - first) * rowBytes);
+  const views = parts.map((part) => {
+    const start = (first / part.perRow) * part.rowBytes;
+    return new Uint8Array(into, part.offset + start, Math.ceil((end - first) / part.perRow) * part.rowBytes);
+  });
+  const notFinite = quantizeRows(scheme, { bytes: weights, dtype, rows: end - first, cols, arithmetic, globalScale }, views, sums);
+  return notFinite && { ...notFinite, row: notFinite.row + first };
+}

@@ -1,0 +1,109 @@
+import { availableParallelism } from 'node:os';
+import { Worker } from 'node:worker_threads';
+import { StepError } from '../../lib/errors.ts';
+import { pieceBytes } from './plan.ts';
+import type { Done, Job } from './worker.ts';
+
+declare const COMPRESS_WORKER: string | undefined;
+
+/** More than this many threads wait for the disk. */
+const maxWorkers = 4;
+
+/** How much of free buffers is kept. */
+const freeBytes = 32 * 1024 ** 2;
+
+/** Buffers that are used again: memory that is taken anew for each piece would be given back late. */
+export class Buffers {
+  readonly #usual: number;
+  #free: ArrayBuffer[] = [];
+
+  constructor(usual: number) {
+    this.#usual = usual;
+  }
+
+  /** A buffer with room for that many bytes, and mostly more. */
+  take(bytes: number): ArrayBuffer {
+    const found = this.#free.findIndex(({ byteLength }) => byteLength >= bytes);
+    return found < 0 ? new ArrayBuffer(Math.max(bytes, this.#usual)) : (this.#free.splice(found, 1)[0] as ArrayBuffer);
+  }
+
+  give(buffer: ArrayBuffer): void {
+    this.#free.unshift(buffer);
+    let kept = 0;
+    this.#free = this.#free.filter(({ byteLength }) => {
+      kept += byteLength;
+      return kept <= freeBytes;
+    });
+  }
+}
+
+/** Threads that do arithmetic, so that this one is free to read, hash and write. */
+export class Workers {
+  readonly buffers = new Buffers(pieceBytes);
+  readonly #idle: Worker[] = [];
+  readonly #all: Worker[] = [];
+  readonly #queue: Job[] = [];
+  readonly #waiting = new Map<number, { resolve: (done: Done) => void; reject: (error: Error) => void }>();
+  #nextId = 0;
+  #broken: Error | undefined;
+
+  constructor(count = Math.min(availableParallelism(), maxWorkers)) {
+    for (let i = 0; i < count; i += 1) this.#start();
+  }
+
+  /** How many jobs are worked on at once. */
+  get count(): number {
+    return this.#all.length;
+  }
+
+  /** Hands rows to the next free thread. Its buffers are not to be touched until they come back. */
+  run(job: Omit<Job, 'id'>): Promise<Done> {
+    this.#nextId += 1;
+    const id = this.#nextId;
+    return new Promise((resolve, reject) => {
+      if (this.#broken) return reject(this.#broken);
+      this.#waiting.set(id, { resolve, reject });
+      this.#queue.push({ ...job, id });
+      this.#send();
+    });
+  }
+
+  async close(): Promise<void> {
+    await Promise.all(this.#all.map((worker) => worker.terminate()));
+  }
+
+  #start(): void {
+    // A program is one file: the thread's code stands in it as text. From the sources it is the file beside this one.
+    const inside = typeof COMPRESS_WORKER === 'string' ? COMPRESS_WORKER : undefined;
+    const options = { stdin: false, env: {}, execArgv: [] };
+    const worker =
+      inside === undefined ? new Worker(new URL('./worker.ts', import.meta.url), options) : new Worker(inside, { ...options, eval: true });
+    worker.on('message', (done: Done) => {
+      this.#idle.push(worker);
+      this.#waiting.get(done.id)?.resolve(done);
+      this.#waiting.delete(done.id);
+      this.#send();
+    });
+    worker.on('error', (error: Error) => this.#fail(error));
+    worker.unref();
+    this.#all.push(worker);
+    this.#idle.push(worker);
+  }
+
+  #send(): void {
+    for (let worker = this.#idle.pop(); worker; worker = this.#idle.pop()) {
+      const job = this.#queue.shift();
+      if (job === undefined) {
+        this.#idle.push(worker);
+        return;
+      }
+      worker.postMessage(job, [job.bytes, job.into]);
+    }
+  }
+
+  #fail(error: Error): void {
+    this.#broken = new StepError('bug', `failed to compute: ${error.message}`, { cause: error });
+    for (const { reject } of this.#waiting.values()) reject(this.#broken);
+    this.#waiting.clear();
+  }
+}
