@@ -9,6 +9,7 @@ import { schema, type ValuesOf } from '../../lib/params/declare.ts';
 import {
   hubParams,
   manifestParams,
+  methodParam,
   modelParams,
   namingParams,
   networkParams,
@@ -41,6 +42,7 @@ const params = schema({
   },
   ...modelParams,
   ...namingParams,
+  ...methodParam,
   ...registryParams,
   ...hubParams,
   ...s3Params,
@@ -81,7 +83,7 @@ export const register = defineStep({
     if (phase === 'abandon')
       return { ...noIds, 'model-artifact-id': await abandonPhase(registry, params, ctx), commit: await knownCommit(params) };
     if (phase === 'reserve') {
-      const identity: Identity = { repo: repoOf(params), commit: await resolveCommit(params, ctx) };
+      const identity: Identity = { repo: repoOf(params), commit: await resolveCommit(params, ctx), method: methodOf(params) };
       const place = await openPlace(params, ctx);
       return resultsOf(await reserveAt(registry, place, identity, params), identity, ctx);
     }
@@ -101,7 +103,7 @@ async function publishedPhase(registry: Registry, params: Params, ctx: StepConte
     });
   }
   // Reserved before the manifest is looked for, so that the registry shows what is missing.
-  const early = params.phase === 'all' && expected && prefix === expectedPrefix;
+  const early = params.phase === 'all' && !params.modelUri && expected;
   const reserved = early ? await reserveAt(registry, place, expected, params) : undefined;
   const published = await readPublished(place, prefix, params, ctx);
   const identity = identityOf(published.manifest);
@@ -127,7 +129,8 @@ async function abandonPhase(registry: Registry, params: Params, ctx: StepContext
   const { modelArtifactId } = params;
   if (modelArtifactId) return (await abandon(registry, { artifactId: modelArtifactId }, ctx.log)) ?? '';
   try {
-    const identity = { repo: repoOf(params), commit: isCommit(params.revision) ? params.revision : await resolveCommit(params, ctx) };
+    const commit = isCommit(params.revision) ? params.revision : await resolveCommit(params, ctx);
+    const identity = { repo: repoOf(params), commit, method: methodOf(params) };
     return (await abandon(registry, { identity, ...namesOf(identity, params) }, ctx.log)) ?? '';
   } catch (error) {
     if (isTransient(error) || ctx.signal.aborted) throw error;
@@ -140,8 +143,10 @@ async function abandonPhase(registry: Registry, params: Params, ctx: StepContext
  * Who is to be registered, as far as it is known before the store is asked: by the manifest that was named, else the parameters, else the
  * workspace's newest manifest. With a URI the workspace is left alone: its newest model may be another one, and it need not be mounted.
  */
-async function expectedIdentity({ workspace, manifest, modelId, revision, modelUri }: Params): Promise<Identity | undefined> {
-  if (manifest === undefined && modelId !== undefined && isCommit(revision)) return { repo: modelId, commit: revision };
+async function expectedIdentity(params: Params): Promise<Identity | undefined> {
+  const { workspace, manifest, modelId, revision, modelUri } = params;
+  if (manifest === undefined && modelId !== undefined && isCommit(revision))
+    return { repo: modelId, commit: revision, method: methodOf(params) };
   if (manifest === undefined && modelUri) return undefined;
   try {
     const path = await findManifest(workspace, manifest);
@@ -159,6 +164,11 @@ async function resolveCommit(params: Params, ctx: StepContext): Promise<string> 
 
 async function knownCommit(params: Params): Promise<string> {
   return (await expectedIdentity(params))?.commit ?? '';
+}
+
+/** What the version will have been made by: a reservation comes before there is a manifest that says it. */
+function methodOf({ method }: Params): string | undefined {
+  return method === 'none' ? undefined : method;
 }
 
 function repoOf({ modelId, phase }: Params): string {

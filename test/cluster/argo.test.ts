@@ -28,6 +28,36 @@ describe.concurrent('Argo Workflows', () => {
     expect(await claimIsGoing(site.namespace, run.name)).toBe(true);
   });
 
+  test('import-model with a method brings a smaller model, and the registry says what it is', async () => {
+    const name = site.unique('argo-fp8');
+    const parameters = { ...commonParameters(site), 'model-id': 'acme/tiny-llama', 'model-name': name, method: 'fp8-dynamic' };
+    const run = await runArgo(site, { parameters });
+    expect(run.phase, run.watch.logs).toBe('Succeeded');
+    const {
+      'model-version-id': version,
+      'model-artifact-id': artifact,
+      commit,
+      'manifest-sha256': sha256,
+      'total-bytes': bytes,
+    } = run.results;
+    expect(run.results['model-uri']).toMatch(new RegExp(`/${name}/${commit?.slice(0, 12)}-fp8-dynamic/$`));
+    const said = {
+      'modelferry.method': { string_value: 'fp8-dynamic' },
+      'modelferry.commit': { string_value: commit },
+      'modelferry.total_bytes': { double_value: Number(bytes) },
+      'modelferry.manifest_sha256': { string_value: sha256 },
+    };
+    expect(await registryRecord(`model_versions/${version}`)).toMatchObject({ customProperties: said });
+    expect(await registryRecord(`model_artifacts/${artifact}`)).toMatchObject({
+      state: 'LIVE',
+      uri: run.results['model-uri'],
+      customProperties: said,
+    });
+    expect(Number(bytes)).toBeLessThan([...tinyLlama().values()].reduce((sum, content) => sum + sizeOf(content), 0));
+    const compressed = run.watch.pods.find(({ log }) => log.includes('compress done'));
+    expect(compressed?.exitCode).toBe(0);
+  });
+
   test('without a registry nothing is registered, and the rest is as ever', async () => {
     const name = site.unique('argo-unregistered');
     const { 'model-registry-url': _, ...parameters } = commonParameters(site);
