@@ -31,10 +31,13 @@ interface ArgoCall extends Named {
 }
 interface ArgoTemplate extends Named {
   inputs?: { parameters?: Declared[] };
-  outputs?: { parameters?: (Named & { valueFrom?: { parameter?: string } })[] };
+  outputs?: { parameters?: (Named & { valueFrom?: { parameter?: string } })[]; artifacts?: (Named & { path: string })[] };
   dag?: { tasks: ArgoCall[] };
   volumes?: { name: string }[];
   steps?: ArgoCall[][];
+}
+interface Containing {
+  container: { env: Given[] };
 }
 interface TektonTask extends Named {
   taskRef: { name: string };
@@ -151,7 +154,7 @@ describe('every container', () => {
   }[];
 
   test('there are some of each engine', () => {
-    expect(containers.length).toBe(2 * commands.length + 1);
+    expect(containers.length).toBe(2 * commands.length + 2);
   });
 
   test.each(containers.map((each) => [each.at, each.container] as const))(
@@ -266,6 +269,29 @@ describe('Argo: names that cross', () => {
     );
     expect(own.length).toBeGreaterThan(20);
     for (const param of own) expect(leaves).toContainEqual(param);
+  });
+
+  test('compress with a report is the step, and a report', () => {
+    const step = structuredClone(templates.get('modelferry-steps')?.get('compress')) as ArgoTemplate & Containing;
+    const reporting = templates.get('modelferry-compress-report')?.get('compress') as ArgoTemplate & Containing;
+    const { artifacts = [] } = reporting.outputs ?? {};
+    expect(artifacts.map(({ path }) => path)).toEqual(['/tmp/report/report.html', '/tmp/report/report.json']);
+    step.outputs = { artifacts, ...step.outputs };
+    step.container.env.splice(2, 0, { name: 'REPORT_DIR', value: '/tmp/report' });
+    expect(reporting).toEqual(step);
+  });
+
+  test('the component of the report patches the call of compress', () => {
+    const { patches } = parse(read('workflows/compress-report/kustomization.yaml')) as { patches: { patch: string }[] };
+    const operations = parse(patches[0]?.patch ?? '') as { op: string; path: string; value: string }[];
+    const [item] = ofKind('WorkflowTemplate').filter(({ metadata }) => metadata.name === 'import-model');
+    const at = (path: string) =>
+      path
+        .split('/')
+        .slice(1)
+        .reduce<unknown>((value, key) => (value as Record<string, unknown>)[key], item);
+    expect(operations.map(({ path }) => at(path))).toEqual(['compress', 'modelferry-steps']);
+    expect(templates.has(operations[1]?.value ?? '')).toBe(true);
   });
 
   test('the steps of sync-model have no volume but the empty one for results and the certificates', () => {
