@@ -4,6 +4,7 @@ import { cpus, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { parseArgs } from 'node:util';
 import { parseBytes, showBytes } from '../../lib/units.ts';
+import { compressHead, compressRows } from './compress.ts';
 import { type DataSet, dataSet } from './data-sets.ts';
 import { kernelHead, kernelRows } from './kernels.ts';
 import { type Bench, compare, type Job, jobs, type Measured, syncAlone } from './rows.ts';
@@ -11,10 +12,11 @@ import { bundleServers, type Link, type Servers, startServers } from './servers.
 import { markdownTable, mebibytes, ratio, seconds } from './table.ts';
 import { installTools, toolVersions } from './tools.ts';
 
-const usage = `npm run bench -- [download] [upload] [sync] [scale] [latency] [kernels] [flags]
+const usage = `npm run bench -- [download] [upload] [sync] [scale] [latency] [kernels] [compress] [flags]
   The first three (all of them by default): our programs and what people take instead, side by side.
   scale: sync of 1, 4 and 16 GiB. latency: sync over a slow link by 1 to 16 connections.
   kernels: quantizing in memory, by method; needs no other program.
+  compress: 1 GB of bfloat16 from disk to disk; --reference: beside llmcompressor (5.8 GB of Python).
   --runs 5     counted runs of each, after one that is not; medians are shown
   --size 2GiB  only this much, in --files files, instead of 2 GiB in two files and 1 GiB in 2,000
   --files 2
@@ -34,13 +36,15 @@ const { values, positionals } = parseArgs({
     rtt: { type: 'string', default: '50' },
     rate: { type: 'string', default: '200MB' },
     dir: { type: 'string', default: tmpdir() },
+    reference: { type: 'boolean', default: false },
     help: { type: 'boolean', default: false },
   },
 });
 const runs = Number(values.runs);
 const size = values.size === undefined ? undefined : parseBytes(values.size);
 const link: Link = { rtt: Number(values.rtt), rate: parseBytes(values.rate) ?? 0 };
-const known = [...jobs, 'scale', 'latency', 'kernels'];
+const alone = ['kernels', 'compress'];
+const known = [...jobs, 'scale', 'latency', ...alone];
 const wrong = positionals.filter((word) => !known.includes(word));
 const valid = wrong.length === 0 && runs >= 1 && link.rtt >= 0 && link.rate > 0 && Number(values.files) >= 1;
 if (values.help || !valid || (values.size !== undefined && !size)) {
@@ -129,10 +133,15 @@ async function latency(bench: Bench): Promise<void> {
   print(markdownTable(['link', 'command', ...costHead, 'MB/s', 'of connections × rate'], rows));
 }
 
-async function beside(): Promise<void> {
+/** A copy: a build that runs meanwhile shall not take the programs away. */
+function copyOfPrograms(): string {
   const programs = join(root, 'programs');
-  // A copy: a build that runs meanwhile shall not take the programs away.
   cpSync(join(import.meta.dirname, '../../dist'), programs, { recursive: true });
+  return programs;
+}
+
+async function beside(): Promise<void> {
+  const programs = copyOfPrograms();
   await bundleServers(root);
   const bench: Bench = { root, programs, tools: await installTools(), say };
   const wanted = positionals.length === 0 ? jobs : jobs.filter((job) => positionals.includes(job));
@@ -150,8 +159,11 @@ try {
   print(
     `\`npm run bench${process.argv.length > 2 ? ` -- ${process.argv.slice(2).join(' ')}` : ''}\`: medians of ${runs} after one warm-up.`,
   );
-  const alone = positionals.length > 0 && positionals.every((word) => word === 'kernels');
-  if (!alone) await beside();
+  if (positionals.length === 0 || positionals.some((word) => !alone.includes(word))) await beside();
+  if (positionals.includes('compress')) {
+    const { reference } = values;
+    print(markdownTable(compressHead, await compressRows({ root, programs: copyOfPrograms(), runs, say, reference })));
+  }
   if (positionals.includes('kernels')) print(markdownTable(kernelHead, await kernelRows(runs, say)));
 } finally {
   await rm(root, { recursive: true, force: true });
