@@ -31,6 +31,8 @@ const kinds: Record<string, ErrorKind> = {
   AuthorizationHeaderMalformed: 'usage',
   IllegalLocationConstraintException: 'usage',
   InvalidBucketName: 'usage',
+  NotImplemented: 'usage',
+  MethodNotAllowed: 'usage',
   KMS: 'denied',
 };
 
@@ -59,6 +61,8 @@ function byStatus(status: number | undefined): ErrorKind | undefined {
   if (status === undefined) return undefined;
   if (status === 401 || status === 403) return 'denied';
   if (status === 404) return 'not-found';
+  // No retry makes a store learn a verb.
+  if (status === 501) return 'usage';
   if (status === 408 || status === 409 || status === 429 || status >= 500) return 'transient';
   if (status >= 300 && status < 400) return 'usage';
   // A 200 whose body could not be read as an answer: cut, or an error page in between.

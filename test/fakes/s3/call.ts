@@ -9,7 +9,19 @@ import { type XmlNode, xmlDocument } from './xml.ts';
 /** Options with every default filled in. */
 export interface Settings
   extends Required<
-    Pick<FakeS3Options, 'conditionalWrites' | 'checksums' | 'completeAgain' | 'minPartSize' | 'maxPutSize' | 'pageSize' | 'fast'>
+    Pick<
+      FakeS3Options,
+      | 'conditionalWrites'
+      | 'checksums'
+      | 'completeAgain'
+      | 'minPartSize'
+      | 'maxPutSize'
+      | 'pageSize'
+      | 'fast'
+      | 'notImplemented'
+      | 'pretends'
+      | 'abortRules'
+    >
   > {
   deny: NonNullable<FakeS3Options['deny']>;
   region: string | undefined;
@@ -129,4 +141,12 @@ export function expectRoot(node: XmlNode | undefined, name: string): XmlNode {
 
 function present(headers: Headers): Record<string, string | number> {
   return Object.fromEntries(Object.entries(headers).filter((entry): entry is [string, string | number] => entry[1] !== undefined));
+}
+
+/** Refuses a body without a digest, where S3 wants one: Content-MD5, or a checksum that this server knows. */
+export function requireDigest(call: Call): void {
+  if (call.header('content-md5') !== undefined) return;
+  if (call.settings.checksums !== 'verify') throw new S3Error('MissingContentMD5');
+  if (call.headersBehind('x-amz-checksum-').length > 0 || call.header('x-amz-trailer') !== undefined) return;
+  throw new S3Error('InvalidRequest', { message: 'Missing required header for this request: Content-MD5 OR x-amz-checksum-*' });
 }

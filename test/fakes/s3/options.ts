@@ -1,3 +1,6 @@
+/** What a bucket is told as a whole document, in the subresource of that name. */
+export type SettingVerb = `${'Get' | 'Put' | 'Delete'}${'BucketLifecycleConfiguration' | 'BucketEncryption' | 'PublicAccessBlock'}`;
+
 /** The operations of the S3 API that the server knows, named as AWS names them. */
 export type Verb =
   | 'ListBuckets'
@@ -7,6 +10,7 @@ export type Verb =
   | 'GetBucketLocation'
   | 'GetBucketVersioning'
   | 'PutBucketVersioning'
+  | SettingVerb
   | 'ListObjects'
   | 'ListObjectsV2'
   | 'ListObjectVersions'
@@ -55,6 +59,12 @@ export interface FakeS3Options {
   pageSize?: number;
   /** Refuses with 403 AccessDenied what it says true to. Key is empty for what is not about one object; DeleteObjects asks as DeleteObject, key by key. */
   deny?: (verb: Verb, key: string, bucket: string) => boolean;
+  /** Operations that this server does not have: 501 NotImplemented. */
+  notImplemented?: readonly Verb[];
+  /** Operations that it answers 200, and does nothing. */
+  pretends?: readonly Verb[];
+  /** Lifecycle rules that end unfinished uploads: taken (default), or refused with MalformedXML, as MinIO does. */
+  abortRules?: 'yes' | 'refused';
   /** Folder where bodies lie instead of in memory (made and emptied by the server; nothing survives it). */
   dir?: string;
   /** Keeps sizes and digests, not bytes: bodies over 1 MiB are read back as zeros. */

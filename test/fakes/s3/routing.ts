@@ -1,4 +1,5 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
+import { settingOperations, settingVerb } from './bucket-settings.ts';
 import {
   createBucket,
   deleteBucket,
@@ -29,6 +30,7 @@ const operations: Record<Verb, (call: Call) => void | Promise<void>> = {
   GetBucketLocation: getBucketLocation,
   GetBucketVersioning: getBucketVersioning,
   PutBucketVersioning: putBucketVersioning,
+  ...settingOperations,
   ListObjects: listObjects,
   ListObjectsV2: listObjectsV2,
   ListObjectVersions: listObjectVersions,
@@ -51,19 +53,7 @@ const operations: Record<Verb, (call: Call) => void | Promise<void>> = {
 };
 
 /** Subresources that the server does not have: to serve them as the object itself would be a wrong answer. */
-const unknown = [
-  'acl',
-  'policy',
-  'cors',
-  'lifecycle',
-  'encryption',
-  'object-lock',
-  'retention',
-  'legal-hold',
-  'attributes',
-  'select',
-  'restore',
-];
+const unknown = ['acl', 'policy', 'cors', 'object-lock', 'retention', 'legal-hold', 'attributes', 'select', 'restore'];
 const longestKey = 1024;
 
 /** Answers one request: reads what it names, verifies who asks, and runs the operation. */
@@ -84,6 +74,8 @@ export async function answer(
       throw new S3Error('KeyTooLongError', { Size: Buffer.byteLength(target.key), MaxSizeAllowed: longestKey });
     }
     if (world.settings.deny(verb, target.key, target.bucket)) throw new S3Error('AccessDenied');
+    if (world.settings.notImplemented.includes(verb)) throw new S3Error('NotImplemented');
+    if (world.settings.pretends.includes(verb)) return void response.writeHead(200, { 'content-length': 0 }).end();
     await operations[verb](new Call({ request, response }, world, { ...target, verb, signing }));
   } catch (error) {
     await drain(request);
@@ -129,6 +121,8 @@ function serviceVerb(method: string | undefined): Verb | undefined {
 }
 
 function bucketVerb(method: string | undefined, query: Map<string, string>): Verb | undefined {
+  const setting = settingVerb(method, query);
+  if (setting !== undefined) return setting;
   if (method === 'HEAD') return 'HeadBucket';
   if (method === 'DELETE') return 'DeleteBucket';
   if (method === 'POST') return query.has('delete') ? 'DeleteObjects' : undefined;

@@ -1,5 +1,6 @@
 import type { Algorithm, Checksums, ChecksumType } from './checksums.ts';
 import type { Content } from './content.ts';
+import type { XmlNode } from './xml.ts';
 
 /** How an object is encrypted, as the client asked. */
 export interface Encryption {
@@ -105,6 +106,8 @@ export class Bucket {
   readonly name: string;
   readonly created = new Date();
   versioning: Versioning;
+  /** Lifecycle, encryption and public access block, by the name of their subresource, as they were put. */
+  readonly settings = new Map<string, XmlNode>();
   /** Newest version first. */
   readonly versions = new Map<string, StoredObject[]>();
   readonly uploads = new Map<string, Upload>();

@@ -1,5 +1,5 @@
 import { declaredChecksum, receiveBody, receiveXml } from './body.ts';
-import { type Call, expectRoot, findObject } from './call.ts';
+import { type Call, expectRoot, findObject, requireDigest } from './call.ts';
 import type { Algorithm } from './checksums.ts';
 import { checkWrite, sameEtag } from './conditions.ts';
 import { memoryContent } from './content.ts';
@@ -44,11 +44,7 @@ export function deleteObject(call: Call): void {
 /** DeleteObjects: up to 1000 keys, each with its own result. */
 export async function deleteObjects(call: Call): Promise<void> {
   const { bucket, settings } = call;
-  const verifiable = call.header('content-md5') !== undefined || (settings.checksums === 'verify' && hasChecksum(call));
-  if (!verifiable && settings.checksums === 'verify') {
-    throw new S3Error('InvalidRequest', { message: 'Missing required header for this request: Content-MD5 OR x-amz-checksum-*' });
-  }
-  if (!verifiable) throw new S3Error('MissingContentMD5');
+  requireDigest(call);
   const root = expectRoot(await receiveXml(call), 'Delete');
   const wanted = all(root, 'Object').map((node) => ({
     key: textOf(node, 'Key') ?? '',
@@ -103,10 +99,6 @@ export function deleteObjectTagging(call: Call): void {
 /** What AWS computes itself where the client sends no checksum. */
 function defaultAlgorithm(call: Call): Algorithm | undefined {
   return call.settings.checksums === 'verify' && !declaredChecksum(call) ? 'crc64nvme' : undefined;
-}
-
-function hasChecksum(call: Call): boolean {
-  return call.headersBehind('x-amz-checksum-').length > 0 || call.header('x-amz-trailer') !== undefined;
 }
 
 function checkEtag(bucket: Bucket, key: string, etag: string): void {
