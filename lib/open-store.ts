@@ -13,12 +13,20 @@ type StoreParams = GroupValues<typeof s3Params> &
   Pick<GroupValues<typeof transferParams>, 'retries' | 'stallTimeout'>;
 
 /** The store that the parameters name: a bucket, or a folder. Throws `usage` when they name none or both. */
-export function openStore(params: StoreParams, { signal, log }: Pick<StepContext, 'signal' | 'log'>): Store {
-  const { storeDir, s3Bucket, controlPrefix, s3Checksum, retries, stallTimeout } = params;
+export function openStore(params: StoreParams, ctx: Pick<StepContext, 'signal' | 'log'>): Store {
+  const { storeDir, s3Bucket, controlPrefix } = params;
   if (storeDir !== undefined && s3Bucket !== undefined)
     throw new StepError('usage', 'failed to open the store: --s3-bucket and --store-dir are both given');
   if (storeDir !== undefined) return new FolderStore(storeDir, controlPrefix);
   if (s3Bucket === undefined)
     throw new StepError('usage', 'failed to open the store: --s3-bucket is missing (or --store-dir for a folder)');
-  return new S3Store(new S3Connection({ settings: s3Settings(params), checksum: s3Checksum, retries, stallTimeout, signal, log }));
+  return new S3Store(openBucket(params, ctx));
+}
+
+type BucketParams = GroupValues<typeof s3Params> & Pick<GroupValues<typeof transferParams>, 'retries' | 'stallTimeout'>;
+
+/** The connection to the bucket that the parameters name. Throws `usage` that lists every fault. */
+export function openBucket(params: BucketParams, { signal, log }: Pick<StepContext, 'signal' | 'log'>): S3Connection {
+  const { s3Checksum: checksum, retries, stallTimeout } = params;
+  return new S3Connection({ settings: s3Settings(params), checksum, retries, stallTimeout, signal, log });
 }

@@ -1,4 +1,5 @@
 import type { Step } from '../lib/step.ts';
+import { bootstrap } from './bootstrap/step.ts';
 import { compress } from './compress/step.ts';
 import { download } from './download/step.ts';
 import { finish } from './finish/step.ts';
@@ -12,4 +13,4 @@ import { upload } from './upload/step.ts';
 export const steps: readonly Step[] = [download, compress, upload, register];
 
 /** Every command: the steps, and the all-in-one. */
-export const commands: readonly Step[] = [...steps, sync, plan, finish, importModel];
+export const commands: readonly Step[] = [...steps, sync, plan, finish, importModel, bootstrap];

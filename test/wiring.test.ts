@@ -164,7 +164,7 @@ describe('every container', () => {
         image: `localhost/modelferry:${version}`,
         command: [
           '/nodejs/bin/node',
-          expect.stringMatching(/^\/app\/(modelferry|download|compress|upload|register-in-model-registry|sync|plan|finish|import)\.cjs$/),
+          expect.stringMatching(new RegExp(`^/app/(modelferry|${commands.map(({ name }) => name).join('|')})\\.cjs$`)),
         ],
         securityContext: {
           runAsNonRoot: true,
