@@ -1,6 +1,7 @@
 import type { Step } from '../lib/step.ts';
 import { bootstrap } from './bootstrap/step.ts';
 import { compress } from './compress/step.ts';
+import { doctor } from './doctor/step.ts';
 import { download } from './download/step.ts';
 import { finish } from './finish/step.ts';
 import { importModel } from './import/step.ts';
@@ -12,5 +13,8 @@ import { upload } from './upload/step.ts';
 /** The steps of the pipelines, in their order: one container, one Task, one template each. */
 export const steps: readonly Step[] = [download, compress, upload, register];
 
-/** Every command: the steps, and the all-in-one. */
-export const commands: readonly Step[] = [...steps, sync, plan, finish, importModel, bootstrap];
+/** What the engines have a template for: the steps, and what a pipeline may do besides. */
+export const wired: readonly Step[] = [...steps, sync, plan, finish, importModel, bootstrap];
+
+/** Every command. */
+export const commands: readonly Step[] = [...wired, doctor];

@@ -7,7 +7,7 @@ import { parse, parseAllDocuments } from 'yaml';
 import { renderArgo } from '../lib/render/argo.ts';
 import { fillMarkers, renderTables } from '../lib/render/tables.ts';
 import { renderTekton } from '../lib/render/tekton.ts';
-import { commands } from '../tasks/index.ts';
+import { commands, wired } from '../tasks/index.ts';
 
 const root = join(import.meta.dirname, '..');
 const read = (file: string) => readFileSync(join(root, file), 'utf8');
@@ -94,11 +94,11 @@ function schemas(file: string): Record<string, (value: unknown) => string[]> {
 
 describe('generated files', () => {
   test('workflows/steps.yaml is what the declarations say', async () => {
-    await expect(renderArgo(commands, version)).toMatchFileSnapshot('../workflows/steps.yaml');
+    await expect(renderArgo(wired, version)).toMatchFileSnapshot('../workflows/steps.yaml');
   });
 
   test('tekton/tasks.yaml is what the declarations say', async () => {
-    await expect(renderTekton(commands, version)).toMatchFileSnapshot('../tekton/tasks.yaml');
+    await expect(renderTekton(wired, version)).toMatchFileSnapshot('../tekton/tasks.yaml');
   });
 
   test('the tables of README.md are what the declarations say', async () => {
@@ -154,7 +154,7 @@ describe('every container', () => {
   }[];
 
   test('there are some of each engine', () => {
-    expect(containers.length).toBe(2 * commands.length + 2);
+    expect(containers.length).toBe(2 * wired.length + 2);
   });
 
   test.each(containers.map((each) => [each.at, each.container] as const))(
@@ -164,7 +164,7 @@ describe('every container', () => {
         image: `localhost/modelferry:${version}`,
         command: [
           '/nodejs/bin/node',
-          expect.stringMatching(new RegExp(`^/app/(modelferry|${commands.map(({ name }) => name).join('|')})\\.cjs$`)),
+          expect.stringMatching(new RegExp(`^/app/(modelferry|${wired.map(({ name }) => name).join('|')})\\.cjs$`)),
         ],
         securityContext: {
           runAsNonRoot: true,
@@ -185,7 +185,7 @@ describe('every container', () => {
   );
 
   test('no step declares a secret as a parameter', () => {
-    const secrets = commands.flatMap(({ params }) => Object.values(params.properties).filter((param) => param['x-secret']));
+    const secrets = wired.flatMap(({ params }) => Object.values(params.properties).filter((param) => param['x-secret']));
     expect(secrets.length).toBeGreaterThan(0);
     for (const { name } of leafParams())
       expect(name).not.toMatch(/^(hub-token|aws-.*|s3-access-key-id|s3-secret-access-key|model-registry-token)$/);

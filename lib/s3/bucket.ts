@@ -184,7 +184,7 @@ export class BucketSettings {
  * True for what says that the store does not have this: by name or status, or because it took the request for another one (a PUT on a
  * bucket that makes it), or refused a document that S3's own definition allows. VersioningNotConfigured is versitygw's.
  */
-function isNotSupported(error: unknown): boolean {
+export function isNotSupported(error: unknown): boolean {
   const cause = error instanceof Error ? error.cause : undefined;
   const status = cause instanceof S3ServiceException ? cause.$metadata.httpStatusCode : undefined;
   return status === 501 || status === 405 || notSupported.test(codeOf(error) ?? '');

@@ -11,6 +11,8 @@ export interface ClientOptions {
   onDate: (date: Date) => void;
 }
 
+const silent = { debug() {}, info() {}, warn() {}, error() {} };
+
 /** The SDK's client, with our agents (proxies, roots), no retries of its own, and no checksum that a store might not know. */
 export async function makeClient({ settings, stallTimeout, onDate }: ClientOptions): Promise<S3Client> {
   const { http, https } = agents();
@@ -26,6 +28,8 @@ export async function makeClient({ settings, stallTimeout, onDate }: ClientOptio
     responseChecksumValidation: 'WHEN_REQUIRED',
     // A part is one buffer: asking before sending it costs a round trip each time.
     expectContinueHeader: false,
+    // What it would say, our errors say; it would go past our log.
+    logger: silent,
     customUserAgent: [['modelferry', version]],
     requestHandler: { httpAgent: http, httpsAgent: https, connectionTimeout: stallTimeout, socketTimeout: stallTimeout },
   });
