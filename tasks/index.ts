@@ -7,6 +7,7 @@ import { finish } from './finish/step.ts';
 import { importModel } from './import/step.ts';
 import { plan } from './plan/step.ts';
 import { register } from './register-in-model-registry/step.ts';
+import { serve } from './serve/step.ts';
 import { sync } from './sync/step.ts';
 import { upload } from './upload/step.ts';
 
@@ -14,7 +15,7 @@ import { upload } from './upload/step.ts';
 export const steps: readonly Step[] = [download, compress, upload, register];
 
 /** What the engines have a template for: the steps, and what a pipeline may do besides. */
-export const wired: readonly Step[] = [...steps, sync, plan, finish, importModel, bootstrap];
+export const wired: readonly Step[] = [...steps, sync, plan, finish, importModel, bootstrap, serve];
 
 /** Every command. */
 export const commands: readonly Step[] = [...wired, doctor];

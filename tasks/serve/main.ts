@@ -1,0 +1,4 @@
+import { runStep } from '../../lib/step.ts';
+import { serve } from './step.ts';
+
+void runStep(serve);
