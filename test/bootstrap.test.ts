@@ -87,12 +87,14 @@ describe('bootstrap', () => {
   test("leaves others' rules and a key of somebody's choice, and changes what is asked for by name", async () => {
     s3.createBucket('models');
     const client = clientOf(s3);
-    const theirs = { ID: 'theirs', Status: 'Enabled' as const, Filter: { Prefix: 'logs/' }, Expiration: { Days: 3 } };
-    await client.send(new PutBucketLifecycleConfigurationCommand({ ...bucket, LifecycleConfiguration: { Rules: [theirs] } }));
+    const theirs = { ID: 'theirs', Status: 'Enabled' as const, Expiration: { Days: 3 } };
+    // In the older form, which S3 does not take beside the newer one.
+    const older = { ...theirs, Prefix: 'logs/' };
+    await client.send(new PutBucketLifecycleConfigurationCommand({ ...bucket, LifecycleConfiguration: { Rules: [older] } }));
     const Rules = [{ ApplyServerSideEncryptionByDefault: { SSEAlgorithm: 'aws:kms' as const, KMSMasterKeyID: 'alias/ours' } }];
     await client.send(new PutBucketEncryptionCommand({ ...bucket, ServerSideEncryptionConfiguration: { Rules } }));
     expect((await run()).results).toEqual({ ...fresh, bucket: 'already', encryption: 'already', 'model-count': '0' });
-    expect(await rules()).toContainEqual(theirs);
+    expect(await rules()).toContainEqual({ ...theirs, Filter: { Prefix: 'logs/' } });
     const other = await run('--expire-old-versions-days=90', '--abort-uploads-days=0', '--s3-sse=AES256');
     expect(other.results).toMatchObject({ encryption: 'done', 'old-versions': 'done', 'unfinished-uploads': 'done' });
     expect((await rules()).map(({ ID }) => ID)).toEqual([

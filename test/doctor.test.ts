@@ -116,6 +116,16 @@ describe('doctor', () => {
     expect(s3.uploads('models')).toEqual([]);
   });
 
+  test('a bucket that takes only what is encrypted as the settings say', async () => {
+    const encrypted = (headers: Record<string, unknown>) => headers['x-amz-server-side-encryption'] === 'aws:kms';
+    const creates = (url: string, method: string) => (method === 'PUT' && !url.includes('partNumber')) || url.endsWith('?uploads=');
+    s3.fail({ on: ({ method, url, headers }) => creates(url, method) && !encrypted(headers), times: 99, answer: s3Answer('AccessDenied') });
+    const { exitCode, stderr, said, report } = await ask('--s3-sse=aws:kms', '--s3-kms-key-id=alias/ours');
+    expect(exitCode, stderr).toBe(0);
+    expect(said).toMatchObject({ 'read-write': 'yes', copy: 'yes', multipart: 'yes', 'sse-kms': 'yes', 'sse-s3': 'unknown' });
+    expect(report.settings.modelferry).toMatchObject({ S3_SSE: 'aws:kms', S3_KMS_KEY_ID: 'alias/ours' });
+  });
+
   test('an older store: the settings keep newer SDKs from trailers', async () => {
     await start({ checksums: 'refused' });
     expect((await ask()).report.settings.vllm).toMatchObject({ AWS_REQUEST_CHECKSUM_CALCULATION: 'when_required' });

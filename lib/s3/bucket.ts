@@ -18,7 +18,7 @@ import {
 import { kindOf, StepError } from '../errors.ts';
 import { regionOf } from '../s3-settings.ts';
 import type { S3Connection } from './connection.ts';
-import { isReplaced, type OwnRules, rulesOf, sameRules } from './lifecycle.ts';
+import { isReplaced, type OwnRules, rulesOf, sameRules, withFilter } from './lifecycle.ts';
 
 /** `done`: it is so now; `already`: it was; `not-supported`: this store has no such thing, or takes it and forgets it; `wanted`: a dry run would. */
 export type Outcome = 'done' | 'already' | 'not-supported' | 'wanted';
@@ -94,7 +94,7 @@ export class BucketSettings {
   /** Encrypts what is put, unless it is encrypted already: a key of somebody's choice is changed only for `exactly` another. */
   async encryption({ algorithm, kmsKeyId }: Encryption, { exactly }: { exactly: boolean }): Promise<Outcome> {
     const rule = { SSEAlgorithm: algorithm, ...(kmsKeyId === undefined ? {} : { KMSMasterKeyID: kmsKeyId }) };
-    const Rules = [{ ApplyServerSideEncryptionByDefault: rule, ...(algorithm === 'AES256' ? {} : { BucketKeyEnabled: true }) }];
+    const Rules = [{ ApplyServerSideEncryptionByDefault: rule, ...(algorithm === 'aws:kms' ? { BucketKeyEnabled: true } : {}) }];
     return await this.#settle({
       what: 'encryption',
       read: async () => {
@@ -147,7 +147,7 @@ export class BucketSettings {
       },
       isRight: (rules) => sameRules(rulesOf(own), rules.filter(isReplaced(own))),
       write: async (rules) => {
-        const Rules = [...rules.filter((rule) => !isReplaced(own)(rule)), ...rulesOf(own)];
+        const Rules = [...rules.filter((rule) => !isReplaced(own)(rule)).map(withFilter), ...rulesOf(own)];
         await this.#s3.send('set lifecycle rules', async (client, sent) => {
           // A document without rules is malformed.
           if (Rules.length === 0) return void (await client.send(new DeleteBucketLifecycleCommand(this.#bucket), sent));

@@ -49,6 +49,11 @@ export function sameRules(wanted: readonly LifecycleRule[], found: readonly Life
   });
 }
 
+/** A rule of the older form, with its prefix outside of a filter, in the newer one: S3 does not take both forms in one document. */
+export function withFilter({ Prefix, ...rule }: LifecycleRule): LifecycleRule {
+  return rule.Filter === undefined ? { ...rule, Filter: { Prefix: Prefix ?? '' } } : rule;
+}
+
 function idOf(purpose: OwnRules['purpose']): string {
   return `modelferry-${purpose}:`;
 }

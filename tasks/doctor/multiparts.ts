@@ -73,7 +73,9 @@ class Upload {
 
   static async begin(s3: S3Connection, key: string): Promise<Upload> {
     const place = { Bucket: s3.bucket, Key: key };
-    const answer = await s3.send('begin an upload', (client, sent) => client.send(new CreateMultipartUploadCommand(place), sent));
+    const answer = await s3.send('begin an upload', (client, sent) =>
+      client.send(new CreateMultipartUploadCommand({ ...place, ...s3.encryption() }), sent),
+    );
     return new Upload(s3, { ...place, UploadId: answer.UploadId ?? '' });
   }
 

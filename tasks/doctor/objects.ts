@@ -93,6 +93,7 @@ async function askCopies(s3: S3Connection, object: ProbeObject, key: string, fou
     ...copy.place,
     CopySource: copySource(s3.bucket, object.place.Key),
     MetadataDirective: 'REPLACE',
+    ...s3.encryption(),
     Metadata: { probe: 'copied' },
   };
   const run = (more: Partial<CopyObjectCommandInput>) =>
@@ -121,7 +122,7 @@ async function askEncryption(s3: S3Connection, object: ProbeObject, found: Findi
     const rule = answer?.ServerSideEncryptionConfiguration?.Rules?.[0]?.ApplyServerSideEncryptionByDefault;
     return rule?.SSEAlgorithm === undefined ? false : { verdict: true, detail: rule.SSEAlgorithm };
   });
-  await ask('sse-s3', { ServerSideEncryption: 'AES256' });
+  await ask('sse-s3', { ServerSideEncryption: 'AES256', SSEKMSKeyId: undefined });
   const kms = sse?.startsWith('aws:kms') ? sse : 'aws:kms';
   await ask('sse-kms', { ServerSideEncryption: kms, ...(kmsKeyId === undefined ? {} : { SSEKMSKeyId: kmsKeyId }) });
 }
@@ -138,7 +139,7 @@ class ProbeObject {
 
   async put(input: Partial<PutObjectCommandInput>, prepare: (command: PutObjectCommand) => void = () => {}) {
     return await this.#s3.send('put an object', async (client, sent) => {
-      const command = new PutObjectCommand({ Body: bytes, ContentLength: bytes.length, ...input, ...this.place });
+      const command = new PutObjectCommand({ Body: bytes, ContentLength: bytes.length, ...this.#s3.encryption(), ...input, ...this.place });
       prepare(command);
       return await client.send(command, sent);
     });

@@ -85,6 +85,9 @@ function checkLifecycle(root: XmlNode, call: Call): void {
     if (aborts && call.settings.abortRules === 'refused') return true;
     return !filtered || (status !== 'Enabled' && status !== 'Disabled') || !rule.children.some((child) => actions.test(child.name));
   });
+  if (new Set(rules.map((rule) => all(rule, 'Filter').length)).size > 1) {
+    throw new S3Error('InvalidRequest', { message: 'Filter element can only be used in Lifecycle V2.' });
+  }
   if (rules.length === 0 || wrong) throw new S3Error('MalformedXML');
   if (new Set(ids).size !== ids.length)
     throw new S3Error('InvalidArgument', { message: 'Rule ID must be unique. Found same ID for more than one rule' });
