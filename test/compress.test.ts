@@ -6,8 +6,11 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { sha256Of } from '../lib/integrity.ts';
 import { type Manifest, parseManifest } from '../lib/manifest.ts';
-import { type Method, methods } from '../lib/quantization/schemes.ts';
+import { type Method, methods, quantizationConfig, schemeOf } from '../lib/quantization/schemes.ts';
 import { readHeader } from '../lib/safetensors/header.ts';
+import { type JsonObject, parseStrictJson } from '../lib/safetensors/strict-json.ts';
+import { withQuantization } from '../tasks/compress/config-json.ts';
+import { OutputFile } from '../tasks/compress/output-file.ts';
 import { bytesOf } from './fakes/content.ts';
 import { type CheckpointName, type CheckpointTensor, checkpointFiles, checkpointTensors, fileOf } from './fakes/model/checkpoints.ts';
 import { tinyLlama } from './fakes/model.ts';
@@ -202,6 +205,49 @@ describe('the folder', () => {
     expect(told).toMatchObject({ folder: dir, bytesAfter: manifest.totalBytes, quantized: 13 });
     expect(manifest.derived?.config).toEqual({ groupSize: 64, ignore: ['re:.*layers\\.0\\..*down_proj$'] });
   });
+});
+
+describe('config.json', () => {
+  const quantization = quantizationConfig(schemeOf('w8a8'), ['re:.*lm_head$']);
+  const withKey = (text: string) => withQuantization(Buffer.from(text), quantization).toString();
+
+  test.each([
+    '{}',
+    '{"a": 1e-05, "b": [Infinity]}',
+    '{\n  "rope_theta": 10000.0,\n  "n": 12345678901234567890\n}\n',
+    '{\r\n\t"a": {"}": "é"}\r\n}\r\n',
+  ])('%j keeps every byte, and gains one key', (text) => {
+    const after = withKey(text);
+    const before = text.slice(0, text.lastIndexOf('}')).trimEnd();
+    expect(after.startsWith(before)).toBe(true);
+    expect(after.endsWith(text.slice(text.lastIndexOf('}')))).toBe(true);
+    const parsed = parseStrictJson(Buffer.from(after), { python: true }) as JsonObject;
+    expect([...parsed.keys()].at(-1)).toBe('quantization_config');
+    const added = after.slice(after.indexOf('"quantization_config":') + 22, after.lastIndexOf('}'));
+    expect(JSON.parse(added)).toEqual(JSON.parse(JSON.stringify(quantization)));
+  });
+
+  test('that has the key as null gets its value', () => {
+    expect(JSON.parse(withKey('{"quantization_config" : null, "a": 1}'))).toEqual({ quantization_config: quantization, a: 1 });
+  });
+});
+
+test('a file that is written in any order has the hash of its bytes, also where more comes early than is kept', async () => {
+  const path = join(workspace, 'out');
+  const bytes = Buffer.alloc(24 * 1024 ** 2);
+  for (let i = 0; i < bytes.length; i += 4) bytes.writeInt32LE(Math.imul(i, 2_654_435_761) | 0, i);
+  const output = await OutputFile.create(path, bytes.length);
+  const piece = 1024 ** 2 + 8;
+  const offsets = Array.from({ length: Math.ceil(bytes.length / piece) }, (_, i) => i * piece);
+  let released = 0;
+  for (const offset of [...offsets.slice(1).reverse(), 0]) {
+    await output.write(offset, bytes.subarray(offset, offset + piece), () => {
+      released += 1;
+    });
+  }
+  expect(await output.finish()).toBe(sha256Of(bytes));
+  expect(released).toBe(offsets.length);
+  expect((await readFile(path)).equals(bytes)).toBe(true);
 });
 
 describe('a run', () => {

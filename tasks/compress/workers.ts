@@ -85,6 +85,7 @@ export class Workers {
       this.#send();
     });
     worker.on('error', (error: Error) => this.#fail(error));
+    worker.on('exit', (code) => this.#fail(new Error(`a thread ended with ${code}`)));
     worker.unref();
     this.#all.push(worker);
     this.#idle.push(worker);
@@ -102,7 +103,7 @@ export class Workers {
   }
 
   #fail(error: Error): void {
-    this.#broken = new StepError('bug', `failed to compute: ${error.message}`, { cause: error });
+    this.#broken ??= new StepError('bug', `failed to compute: ${error.message}`, { cause: error });
     for (const { reject } of this.#waiting.values()) reject(this.#broken);
     this.#waiting.clear();
   }
