@@ -1,7 +1,9 @@
-import { request as httpRequest, type IncomingHttpHeaders, type IncomingMessage } from 'node:http';
+import { type ClientRequest, request as httpRequest, type IncomingHttpHeaders, type IncomingMessage } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 import { kindOf, messageOf, StepError } from './errors.ts';
 import { agents } from './network.ts';
+import type { Turn } from './transfer/governor.ts';
+import { floorRate } from './transfer/rate.ts';
 
 export interface RequestOptions {
   method?: string;
@@ -17,7 +19,12 @@ export interface HttpAnswer {
   headers: IncomingHttpHeaders;
   url: string;
   body: IncomingMessage;
+  /** Gives the request's place among those of its origin away, which the body's end does by itself: for bodies that stay open between reads. */
+  leave: () => void;
 }
+
+/** A body goes out in pieces of so many bytes: each must be taken within the stall timeout, and the bandwidth is kept to between them. */
+const pieceBytes = 256 * 1024;
 
 /**
  * One request over the shared agents (keep-alive, proxies, roots), no redirect followed. The body is the caller's to read or destroy.
@@ -28,19 +35,70 @@ export async function send(url: string, { method = 'GET', headers = {}, body, si
   const target = parseUrl(url);
   const secure = target.protocol === 'https:';
   const start = secure ? httpsRequest : httpRequest;
+  const { http, https, pace } = agents();
+  const bytes = typeof body === 'string' ? Buffer.from(body) : body;
+  const turn = await pace.enter(target.origin, signal);
   return await new Promise<HttpAnswer>((resolve, reject) => {
-    const length = body === undefined ? {} : { 'content-length': String(Buffer.byteLength(body)) };
-    const request = start(target, { method, headers: { ...length, ...headers }, agent: secure ? agents().https : agents().http, signal });
+    const length = bytes === undefined ? {} : { 'content-length': String(bytes.length) };
+    const request = begin(() => start(target, { method, headers: { ...length, ...headers }, agent: secure ? https : http, signal }), turn);
     let answered: IncomingMessage | undefined;
     // Once there is a body, it is what the reader hears the cause from.
-    request.setTimeout(stallTimeout, () => (answered ?? request).destroy(stalled(target, stallTimeout)));
+    const stop = (how: string) => (answered ?? request).destroy(stalled(target, how, stallTimeout));
+    request.setTimeout(stallTimeout, () => stop('silent'));
     request.on('error', (error) => reject(networkError(target, error, signal)));
+    request.on('close', turn.leave);
     request.on('response', (answer) => {
       answered = answer;
-      resolve({ status: answer.statusCode ?? 0, headers: answer.headers, url, body: answer });
+      turn.answered(answer.statusCode ?? 0, answer.headers);
+      if (method === 'GET') watchTrickle(answer, stallTimeout, stop);
+      resolve({ status: answer.statusCode ?? 0, headers: answer.headers, url, body: answer, leave: turn.leave });
     });
-    request.end(body);
+    if (bytes === undefined) request.end();
+    else void writeBody(request, bytes, stallTimeout, stop);
   });
+}
+
+/** A request that cannot even be made (a header that is none) has no end that would give its place away. */
+function begin(make: () => ClientRequest, turn: Turn): ClientRequest {
+  try {
+    return make();
+  } catch (error) {
+    turn.leave();
+    throw error;
+  }
+}
+
+async function writeBody(request: ClientRequest, bytes: Uint8Array, stallTimeout: number, stop: (how: string) => void): Promise<void> {
+  const { out } = agents().pace;
+  for (let at = 0; at < bytes.length && !request.destroyed; at += pieceBytes) {
+    const piece = bytes.subarray(at, at + pieceBytes);
+    const pauseMs = Math.min(out.count(piece.length), stallTimeout / 2);
+    if (pauseMs >= 1) await new Promise((resolve) => setTimeout(resolve, pauseMs));
+    if (at + piece.length === bytes.length) break;
+    const timer = setTimeout(() => stop('hardly moving'), stallTimeout);
+    await new Promise<void>((resolve) => {
+      request.once('close', resolve);
+      request.write(piece, () => {
+        request.off('close', resolve);
+        resolve();
+      });
+    });
+    clearTimeout(timer);
+  }
+  const last = bytes.length % pieceBytes || Math.min(bytes.length, pieceBytes);
+  if (!request.destroyed) request.end(bytes.subarray(bytes.length - last));
+}
+
+/** Ends a body that brings less than the floor over a whole stall timeout, unless it is its reader who does not take more. */
+function watchTrickle(body: IncomingMessage, stallTimeout: number, stop: (how: string) => void): void {
+  const { socket } = body;
+  let before = socket.bytesRead;
+  const timer = setInterval(() => {
+    const few = socket.bytesRead - before < (floorRate * stallTimeout) / 1000;
+    before = socket.bytesRead;
+    if (few && !body.complete && body.readableLength < body.readableHighWaterMark) stop('only trickling');
+  }, stallTimeout);
+  body.once('close', () => clearInterval(timer));
 }
 
 /** Reads a body whole. Throws `transient` when it is cut, `integrity` when it is over `limit` bytes. */
@@ -87,6 +145,11 @@ export async function readInto(
       piece.copy(into, filled);
       filled += piece.length;
       onBytes(piece.length);
+      const pauseMs = agents().pace.in.count(piece.length);
+      if (pauseMs >= 1) {
+        body.pause();
+        setTimeout(() => body.resume(), pauseMs);
+      }
     });
     body.on('end', resolve);
     body.on('error', fail);
@@ -139,8 +202,8 @@ export function networkError(target: URL, error: unknown, signal: AbortSignal | 
 /** OpenSSL's verification errors as Node names them (node:tls documentation, X.509 certificate error codes). */
 const certificateCodes = /^(UNABLE_TO_|CERT_|DEPTH_ZERO_|SELF_SIGNED_|ERR_TLS_CERT_ALTNAME_INVALID|HOSTNAME_MISMATCH|INVALID_CA)/;
 
-function stalled(target: URL, stallTimeout: number): StepError {
-  return new StepError('transient', `failed to read ${shownUrl(target)}: silent for ${Math.round(stallTimeout / 1000)} s`);
+function stalled(target: URL, how: string, stallTimeout: number): StepError {
+  return new StepError('transient', `failed to read ${shownUrl(target)}: ${how} for ${Math.round(stallTimeout / 1000)} s`);
 }
 
 function parseUrl(url: string): URL {

@@ -4,6 +4,8 @@ import { Agent as HttpsAgent } from 'node:https';
 import { getCACertificates, setDefaultCACertificates } from 'node:tls';
 import { DirectConnections } from './direct/connections.ts';
 import { messageOf, StepError } from './errors.ts';
+import type { Log } from './log.ts';
+import { Pace } from './transfer/pace.ts';
 
 export interface NetworkOptions {
   /** Path of a PEM file, added to the roots that Node and the system trust. */
@@ -11,6 +13,9 @@ export interface NetworkOptions {
   insecureSkipTlsVerify?: boolean;
   /** Where HTTPS_PROXY, HTTP_PROXY and NO_PROXY are read from. */
   proxyEnv?: NodeJS.ProcessEnv;
+  /** Bytes per second that all connections together may take in, and as many out. */
+  bandwidthLimit?: number | undefined;
+  log?: Log;
 }
 
 export interface Agents {
@@ -18,20 +23,24 @@ export interface Agents {
   https: HttpsAgent;
   /** For bulk ranges; undefined where a proxy may be in between. */
   direct: DirectConnections | undefined;
+  /** What every request of the run keeps to. */
+  pace: Pace;
 }
 
 let shared: Agents | undefined;
 
 /** Sets roots, proxies and verification for every connection of this process. Throws `usage` when the bundle is no PEM file. */
-export function setUpNetwork({ caBundle, insecureSkipTlsVerify = false, proxyEnv }: NetworkOptions): void {
+export function setUpNetwork({ caBundle, insecureSkipTlsVerify = false, proxyEnv, bandwidthLimit, log }: NetworkOptions): void {
   if (caBundle !== undefined) trust(caBundle);
   // More sockets than the default of idle ones may be kept: every connection of --concurrency is used again.
   const options = { keepAlive: true, maxFreeSockets: 256, scheduling: 'lifo' as const, ...(proxyEnv ? { proxyEnv } : {}) };
   const rejectUnauthorized = !insecureSkipTlsVerify;
+  const pace = new Pace({ bandwidthLimit, log });
   shared = {
+    pace,
     http: new HttpAgent(options),
     https: new HttpsAgent({ ...options, rejectUnauthorized }),
-    direct: hasProxy(proxyEnv) ? undefined : new DirectConnections({ rejectUnauthorized }),
+    direct: hasProxy(proxyEnv) ? undefined : new DirectConnections({ rejectUnauthorized, pace }),
   };
 }
 

@@ -201,9 +201,13 @@ function envFile({ argv, env, terminal }: Invocation): NodeJS.Dict<string> {
 }
 
 function useNetwork(values: object, env: NodeJS.ProcessEnv, log: Log): void {
-  const { caBundle, insecureSkipTlsVerify } = values as { caBundle?: string; insecureSkipTlsVerify?: boolean };
+  const { caBundle, insecureSkipTlsVerify, bandwidthLimit } = values as {
+    caBundle?: string;
+    insecureSkipTlsVerify?: boolean;
+    bandwidthLimit?: number;
+  };
   if (insecureSkipTlsVerify) log.warn('certificates are not verified: anyone on the way can read and change what is sent');
-  setUpNetwork({ caBundle, insecureSkipTlsVerify: insecureSkipTlsVerify ?? false, proxyEnv: env });
+  setUpNetwork({ caBundle, insecureSkipTlsVerify: insecureSkipTlsVerify ?? false, proxyEnv: env, bandwidthLimit, log });
 }
 
 function checkResults(step: string, declared: ResultDeclarations, found: Results): void {

@@ -3,6 +3,7 @@ import { type AddressInfo, createServer, type Server, type Socket } from 'node:n
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { DirectRequest } from '../lib/direct/connection.ts';
 import { DirectConnections } from '../lib/direct/connections.ts';
+import { Pace } from '../lib/transfer/pace.ts';
 
 /** A server that answers each request with whatever bytes the test says. */
 let server: Server;
@@ -25,7 +26,7 @@ beforeEach(async () => {
   }).listen(0, '127.0.0.1');
   await once(server, 'listening');
   url = `http://127.0.0.1:${(server.address() as AddressInfo).port}/file?signed=1`;
-  direct = new DirectConnections({ rejectUnauthorized: true });
+  direct = new DirectConnections({ rejectUnauthorized: true, pace: new Pace() });
 });
 afterEach(() => {
   direct.destroy();

@@ -1,5 +1,6 @@
 import type { OnReadOpts, Socket } from 'node:net';
 import { StepError } from '../errors.ts';
+import { type Rate, TrickleWatch } from '../transfer/rate.ts';
 import { type Head, parseHead, requestText } from './message.ts';
 
 export interface DirectRequest {
@@ -38,16 +39,20 @@ export class Connection {
   /** What is still to be filled of a body. */
   #body: Buffer | undefined;
   #head: Head | undefined;
+  readonly #rate: Rate;
+  #watch: TrickleWatch | undefined;
+  #pause: NodeJS.Timeout | undefined;
 
-  constructor(open: (onread: OnReadOpts) => { socket: Socket; ready: string }, onClose: () => void) {
+  constructor(rate: Rate, open: (onread: OnReadOpts) => { socket: Socket; ready: string }, onClose: () => void) {
     const { socket, ready } = open({
       // Asked for before each read: it is never shorter than a byte, and never longer than what is to be filled.
       buffer: () => this.#body ?? this.#text.subarray(this.#textLength),
       callback: (bytes) => {
         this.#received(bytes);
-        return true;
+        return this.#goOn(bytes);
       },
     });
+    this.#rate = rate;
     this.#socket = socket;
     this.#ready = new Promise((resolve) => socket.once(ready, resolve));
     socket.setNoDelay(true);
@@ -72,6 +77,7 @@ export class Connection {
     try {
       return await new Promise<Head | undefined>((resolve, reject) => {
         this.#exchange = { ...request, url: target.href, resolve, reject };
+        this.#watch = new TrickleWatch(stallTimeout);
         if (signal.aborted) return onAbort();
         signal.addEventListener('abort', onAbort, { once: true });
         if (this.#socket.destroyed)
@@ -104,11 +110,24 @@ export class Connection {
     }
     this.answered = true;
     try {
+      if (this.#watch?.isTrickling(bytes)) {
+        const seconds = Math.round(exchange.stallTimeout / 1000);
+        throw new StepError('transient', `failed to read ${this.#shown}: only trickling for ${seconds} s`);
+      }
       if (this.#body) this.#filled(exchange, bytes);
       else this.#readHead(exchange, bytes);
     } catch (error) {
       this.#fail(error);
     }
+  }
+
+  /** False while there is a pause: the socket is not read until it is over. */
+  #goOn(bytes: number): boolean {
+    const pauseMs = Math.min(this.#rate.count(bytes), (this.#exchange?.stallTimeout ?? 0) / 2);
+    if (pauseMs < 1) return true;
+    this.#watch?.paused(pauseMs);
+    this.#pause = setTimeout(() => this.#socket.resume(), pauseMs);
+    return false;
   }
 
   #readHead(exchange: Exchange, bytes: number): void {
@@ -174,6 +193,7 @@ export class Connection {
   }
 
   #clear(): Exchange | undefined {
+    clearTimeout(this.#pause);
     const exchange = this.#exchange;
     this.#exchange = undefined;
     this.#body = undefined;

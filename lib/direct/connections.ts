@@ -1,5 +1,6 @@
 import { connect as connectTcp, isIP, type OnReadOpts } from 'node:net';
 import { type ConnectionOptions, connect as connectTls } from 'node:tls';
+import type { Pace } from '../transfer/pace.ts';
 import { Connection, type DirectRequest } from './connection.ts';
 import type { Head } from './message.ts';
 
@@ -15,8 +16,11 @@ export class DirectConnections {
   /** Origins that have answered in another form once: they are not asked twice for each range. */
   readonly #unfit = new Set<string>();
 
-  constructor({ rejectUnauthorized }: { rejectUnauthorized: boolean }) {
+  readonly #pace: Pace;
+
+  constructor({ rejectUnauthorized, pace }: { rejectUnauthorized: boolean; pace: Pace }) {
     this.#rejectUnauthorized = rejectUnauthorized;
+    this.#pace = pace;
   }
 
   /**
@@ -25,6 +29,20 @@ export class DirectConnections {
    */
   async get(url: string, request: DirectRequest): Promise<Head | undefined> {
     const target = new URL(url);
+    if (this.#unfit.has(target.origin)) return undefined;
+    const turn = await this.#pace.enter(target.origin, request.signal);
+    const accept = (head: Head) => {
+      turn.answered(head.status, head.headers);
+      return request.accept(head);
+    };
+    try {
+      return await this.#getInTurn(target, { ...request, accept });
+    } finally {
+      turn.leave();
+    }
+  }
+
+  async #getInTurn(target: URL, request: DirectRequest): Promise<Head | undefined> {
     while (!this.#unfit.has(target.origin)) {
       const idle = this.#idle.get(target.origin)?.pop();
       const connection = idle ?? this.#connect(target);
@@ -61,18 +79,22 @@ export class DirectConnections {
       const idle = this.#idle.get(target.origin) ?? [];
       if (idle.includes(connection)) idle.splice(idle.indexOf(connection), 1);
     };
-    const connection = new Connection((onread) => {
-      if (!secure) return { socket: connectTcp({ host, port, onread }), ready: 'connect' };
-      const tls: ConnectionOptions & { onread: OnReadOpts } = {
-        host,
-        port,
-        onread,
-        ALPNProtocols: ['http/1.1'],
-        rejectUnauthorized: this.#rejectUnauthorized,
-        ...(isIP(host) ? {} : { servername: host }),
-      };
-      return { socket: connectTls(tls), ready: 'secureConnect' };
-    }, onClose);
+    const connection = new Connection(
+      this.#pace.in,
+      (onread) => {
+        if (!secure) return { socket: connectTcp({ host, port, onread }), ready: 'connect' };
+        const tls: ConnectionOptions & { onread: OnReadOpts } = {
+          host,
+          port,
+          onread,
+          ALPNProtocols: ['http/1.1'],
+          rejectUnauthorized: this.#rejectUnauthorized,
+          ...(isIP(host) ? {} : { servername: host }),
+        };
+        return { socket: connectTls(tls), ready: 'secureConnect' };
+      },
+      onClose,
+    );
     this.#open.add(connection);
     return connection;
   }

@@ -1,6 +1,6 @@
 import type { IncomingHttpHeaders } from 'node:http';
 import { oneLine, StepError } from '../errors.ts';
-import { retryAfterMs } from '../transfer/retry.ts';
+import { askedWaitMs } from '../transfer/retry.ts';
 
 /** What was asked of the Hub, for the error's words. */
 export interface Asked {
@@ -42,7 +42,7 @@ export function hubError({ doing, repo, hubUrl, hasToken }: Asked, status: numbe
   if (isPassing(status)) {
     const why = status === 429 ? 'the Hub limits the rate (429)' : `the answer is ${status}`;
     return new StepError('transient', `failed to ${doing}: ${why}`, {
-      retryAfterMs: waitOf(status, headers),
+      retryAfterMs: askedWaitMs(status, headers),
       hint: hintFor(status, hasToken),
     });
   }
@@ -61,11 +61,4 @@ function noSuchRepo(make: (kind: 'not-found', why: string, hint: string) => Step
 
 function hintFor(status: number, hasToken: boolean): string | undefined {
   return status === 429 && !hasToken ? 'with HF_TOKEN set, the limit is higher' : undefined;
-}
-
-/** The Hub's 429 tells the wait in Retry-After or as `t` of RateLimit (IETF draft-ietf-httpapi-ratelimit-headers). */
-function waitOf(status: number, headers: IncomingHttpHeaders): number | undefined {
-  const asked = retryAfterMs(headers['retry-after']);
-  if (asked !== undefined || status !== 429) return asked;
-  return retryAfterMs(/;\s*t=(\d+)/.exec(String(headers.ratelimit ?? ''))?.[1]);
 }

@@ -11,6 +11,8 @@ export class WholeBody {
 
   constructor(answer: HttpAnswer) {
     this.#answer = answer;
+    // It stands between reads, which may wait for others.
+    answer.leave();
     // Closed between two reads it must not end the process; the next read finds it closed.
     answer.body.on('error', () => {});
     this.#pieces = answer.body[Symbol.asyncIterator]();

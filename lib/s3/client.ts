@@ -1,7 +1,7 @@
 import { S3Client } from '@aws-sdk/client-s3';
-import { agents } from '../network.ts';
 import { regionOf, type S3Settings } from '../s3-settings.ts';
 import { version } from '../version.ts';
+import { overSend } from './handler.ts';
 
 export interface ClientOptions {
   settings: S3Settings;
@@ -13,9 +13,8 @@ export interface ClientOptions {
 
 const silent = { debug() {}, info() {}, warn() {}, error() {} };
 
-/** The SDK's client, with our agents (proxies, roots), no retries of its own, and no checksum that a store might not know. */
+/** The SDK's client over our own `send` (proxies, roots, pace), with no retries of its own, and no checksum that a store might not know. */
 export async function makeClient({ settings, stallTimeout, onDate }: ClientOptions): Promise<S3Client> {
-  const { http, https } = agents();
   const client = new S3Client({
     region: await regionOf(settings),
     ...(settings.endpoint === undefined ? {} : { endpoint: settings.endpoint }),
@@ -31,7 +30,7 @@ export async function makeClient({ settings, stallTimeout, onDate }: ClientOptio
     // What it would say, our errors say; it would go past our log.
     logger: silent,
     customUserAgent: [['modelferry', version]],
-    requestHandler: { httpAgent: http, httpsAgent: https, connectionTimeout: stallTimeout, socketTimeout: stallTimeout },
+    requestHandler: overSend(stallTimeout),
   });
   client.middlewareStack.add(
     (next) => async (args) => {

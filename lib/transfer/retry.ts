@@ -14,7 +14,7 @@ export interface RetryOptions {
 const firstWaitMs = 200;
 const longestWaitMs = 30_000;
 /** A server that asks for more is not waited for: the engine's own retry comes later than that. */
-const longestRetryAfterMs = 300_000;
+export const longestRetryAfterMs = 300_000;
 
 /**
  * Calls `work` until it succeeds, a permanent error comes or the tries are used up. Waits between tries: the server's Retry-After,
@@ -35,6 +35,18 @@ export async function retry<T>({ retries, signal, log, what }: RetryOptions, wor
       await sleep(waitMs, undefined, { signal }).catch(() => signal.throwIfAborted());
     }
   }
+}
+
+/**
+ * How long (ms) an answer asks to wait: by Retry-After, which any status may have that is no success, or by the `t` of a 429's RateLimit, as the Hub
+ * writes it (IETF draft-ietf-httpapi-ratelimit-headers). Undefined when it does not ask.
+ */
+export function askedWaitMs(status: number, headers: Readonly<Record<string, string | string[] | undefined>>): number | undefined {
+  if (status < 400) return undefined;
+  const { 'retry-after': asked, ratelimit } = headers;
+  const wait = retryAfterMs(asked === undefined ? undefined : String(asked));
+  if (wait !== undefined || status !== 429) return wait;
+  return retryAfterMs(/;\s*t=(\d+)/.exec(String(ratelimit ?? ''))?.[1]);
 }
 
 /** Retry-After in ms, from seconds or an HTTP date (RFC 9110, 10.2.3); undefined when there is none. */

@@ -8,6 +8,8 @@ export interface SeenRequest {
   /** Path and query, as sent. */
   url: string;
   headers: IncomingHttpHeaders;
+  /** When it came: ms of `performance.now()`. */
+  at: number;
   /** Status that was answered; 0 while open or when the connection was cut before a status. */
   status: number;
   /** Body bytes received and sent. */
@@ -35,6 +37,8 @@ export interface Fault {
   flipByteAt?: number;
   /** Sends that many body bytes, then nothing more, and keeps the socket open (-1: never answers at all). */
   stallAfter?: number;
+  /** Sends the body byte by byte, one every so many ms: never silent, and hardly ever done. */
+  trickleMs?: number;
   /** Holds the answer back until this settles. */
   hold?: Promise<unknown>;
 }
@@ -106,6 +110,7 @@ export class FakeServer {
       method: request.method ?? '',
       url: request.url ?? '',
       headers: request.headers,
+      at: performance.now(),
       status: 0,
       bytesIn: 0,
       bytesOut: 0,
@@ -194,6 +199,7 @@ function spoil(response: ServerResponse, fault: Fault): void {
   const limit = fault.cutAfter ?? fault.shortAfter ?? fault.stallAfter;
   const write = response.write.bind(response) as (chunk: unknown, cb?: (e?: Error | null) => void) => boolean;
   const end = response.end.bind(response) as () => ServerResponse;
+  if (fault.trickleMs !== undefined) return trickle(response, fault.trickleMs, write, end);
   if (fault.shortAfter !== undefined) {
     const writeHead = response.writeHead.bind(response) as (status: number, headers: Record<string, unknown>) => ServerResponse;
     response.writeHead = ((status: number, headers: Record<string, unknown> = {}) => {
@@ -232,5 +238,26 @@ function spoil(response: ServerResponse, fault: Fault): void {
   response.end = ((chunk?: unknown) => {
     if (chunk !== undefined && typeof chunk !== 'function') pass(chunk);
     return over ? response : end();
+  }) as typeof response.end;
+}
+
+/** Keeps what the handler writes and lets it out byte by byte. */
+function trickle(response: ServerResponse, ms: number, write: (chunk: unknown) => boolean, end: () => ServerResponse): void {
+  const kept: Buffer[] = [];
+  let at = 0;
+  response.write = ((chunk: unknown) => {
+    kept.push(Buffer.from(chunk as Uint8Array));
+    return true;
+  }) as typeof response.write;
+  response.end = ((chunk?: unknown) => {
+    if (chunk !== undefined && typeof chunk !== 'function') kept.push(Buffer.from(chunk as Uint8Array));
+    const whole = Buffer.concat(kept);
+    const timer = setInterval(() => {
+      if (at < whole.length) write(whole.subarray(at, at + 1));
+      else end();
+      at += 1;
+    }, ms);
+    response.on('close', () => clearInterval(timer));
+    return response;
   }) as typeof response.end;
 }

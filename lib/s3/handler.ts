@@ -1,0 +1,33 @@
+import type { S3ClientConfig } from '@aws-sdk/client-s3';
+import { buildQueryString, type HttpRequest, HttpResponse } from '@smithy/core/protocols';
+import { StepError } from '../errors.ts';
+import { send } from '../http.ts';
+
+type Handler = NonNullable<S3ClientConfig['requestHandler']>;
+
+/** What the SDK asks of a handler (its HttpHandlerOptions). */
+interface Sent {
+  abortSignal?: AbortSignal;
+}
+
+/**
+ * Carries the SDK's requests over `send`, so that S3 is asked like the Hub: one pace for all connections, the bandwidth limit, the stall watchdog.
+ * Bodies are whole buffers, as this house makes them. Throws what `send` throws.
+ */
+export function overSend(stallTimeout: number): Handler {
+  const handler = {
+    metadata: { handlerProtocol: 'http/1.1' },
+    async handle(request: HttpRequest, { abortSignal }: Sent = {}): Promise<{ response: HttpResponse }> {
+      const { protocol, hostname, port, path, query, method, headers } = request;
+      const body: unknown = request.body;
+      if (body !== undefined && typeof body !== 'string' && !(body instanceof Uint8Array))
+        throw new StepError('bug', `failed to send ${method} ${path}: its body is no buffer`);
+      const search = query ? buildQueryString(query) : '';
+      const url = `${protocol}//${hostname}${port === undefined ? '' : `:${port}`}${path}${search === '' ? '' : `?${search}`}`;
+      const answer = await send(url, { method, headers, body, signal: abortSignal, stallTimeout });
+      const flat = Object.entries(answer.headers).map(([name, value]) => [name, [value ?? ''].flat().join(',')]);
+      return { response: new HttpResponse({ statusCode: answer.status, headers: Object.fromEntries(flat), body: answer.body }) };
+    },
+  };
+  return handler as Handler;
+}
