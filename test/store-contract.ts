@@ -108,6 +108,24 @@ export function storeContract(name: string, open: () => Promise<StoreUnderTest>)
       expect(await store.head(`${root}/to2`)).toBeUndefined();
     });
 
+    test('copies what is larger than one request may copy, with new metadata, and nothing that has changed', async () => {
+      const bytes = randomBytes(Math.min(store.limits.maxCopy, 12 * 1024 ** 2) + 1);
+      const source = await store.put(`${root}/large`, bytes.subarray(0, 100));
+      const upload = await store.beginMultipart(`${root}/large`, { size: bytes.length, partSize: 6 * 1024 ** 2 });
+      const parts = [];
+      for (let at = 0; at < bytes.length; at += 6 * 1024 ** 2) {
+        parts.push(await store.uploadPart(upload, parts.length + 1, bytes.subarray(at, at + 6 * 1024 ** 2)));
+      }
+      const large = await store.completeMultipart(upload, parts, bytes.length);
+      await store.copy(large, `${root}/copy of it`, { 'modelferry-sha256': 'jkl' });
+      const got = await store.get(`${root}/copy of it`);
+      expect(got?.bytes.equals(bytes)).toBe(true);
+      expect(got?.info.metadata).toEqual({ 'modelferry-sha256': 'jkl' });
+      await expect(store.copy({ ...large, etag: source.etag }, `${root}/never`, {})).rejects.toBeInstanceOf(PreconditionFailed);
+      expect(await store.head(`${root}/never`)).toBeUndefined();
+      expect(await store.listMultiparts(`${root}/`)).toEqual([]);
+    });
+
     describe('multipart', () => {
       const partSize = 5 * 1024 ** 2;
       const bytes = randomBytes(2 * partSize + 1234);

@@ -3,20 +3,22 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { pino } from 'pino';
-import { afterAll, beforeAll } from 'vitest';
+import { afterAll, beforeAll, expect, test } from 'vitest';
 import { FolderStore } from '../lib/folder-store/store.ts';
 import { schema } from '../lib/params/declare.ts';
 import { s3Params } from '../lib/params/groups.ts';
 import { readParams } from '../lib/params/read.ts';
 import { S3Connection } from '../lib/s3/connection.ts';
-import { S3Store } from '../lib/s3/store.ts';
+import { S3Store, s3Limits } from '../lib/s3/store.ts';
 import { s3Settings } from '../lib/s3-settings.ts';
+import type { StoreLimits } from '../lib/store.ts';
 import { FakeS3, type FakeS3Options } from './fakes/s3.ts';
 import { storeContract } from './store-contract.ts';
 
 const log = pino({ level: 'silent' });
+const MiB = 1024 ** 2;
 
-function s3Store(env: Record<string, string>): S3Store {
+function s3Store(env: Record<string, string>, limits?: StoreLimits): S3Store {
   const { values } = readParams(schema(s3Params), { argv: [], env });
   return new S3Store(
     new S3Connection({
@@ -27,6 +29,7 @@ function s3Store(env: Record<string, string>): S3Store {
       signal: new AbortController().signal,
       log,
     }),
+    limits,
   );
 }
 
@@ -40,11 +43,17 @@ afterAll(async () => {
 storeContract('a folder', async () => ({ store: new FolderStore(join(folder, randomUUID()), '.modelferry'), root: 'models' }));
 
 /** The embedded S3 as AWS is today, and as stores that know no checksums are. */
-const dialects: Record<string, FakeS3Options> = {
+const dialects: Record<string, FakeS3Options & { limits?: StoreLimits }> = {
   'S3 with checksums': { pageSize: 10 },
   'S3 without checksums': { checksums: 'ignored', pageSize: 10 },
+  // Its 6 MiB are the 5 GiB of S3: what is larger is put and copied in parts.
+  'S3 with small limits': {
+    maxPutSize: 6 * MiB,
+    pageSize: 10,
+    limits: { ...s3Limits, maxPut: 6 * MiB, maxCopy: 6 * MiB, maxPart: 6 * MiB },
+  },
 };
-for (const [name, options] of Object.entries(dialects)) {
+for (const [name, { limits, ...options }] of Object.entries(dialects)) {
   const server = new FakeS3(options);
   beforeAll(async () => {
     await server.listen();
@@ -55,9 +64,41 @@ for (const [name, options] of Object.entries(dialects)) {
     server.createBucket(bucket);
     const { accessKeyId, secretAccessKey } = server.credentials;
     const env = { S3_BUCKET: bucket, S3_ENDPOINT: server.origin, S3_ACCESS_KEY_ID: accessKeyId, S3_SECRET_ACCESS_KEY: secretAccessKey };
-    return { store: s3Store(env), root: 'models' };
+    return { store: s3Store(env, limits), root: 'models' };
   });
 }
+
+test('a copy in parts asks for encryption, class and tags, and pins every part by the ETag of its source', async () => {
+  const server = await new FakeS3({ maxPutSize: 6 * MiB }).listen();
+  try {
+    server.createBucket('models');
+    const { accessKeyId, secretAccessKey } = server.credentials;
+    const own = { S3_SSE: 'aws:kms', S3_STORAGE_CLASS: 'STANDARD_IA', S3_TAGS: 'team=ml' };
+    const env = { S3_BUCKET: 'models', S3_ENDPOINT: server.origin, S3_ACCESS_KEY_ID: accessKeyId, S3_SECRET_ACCESS_KEY: secretAccessKey };
+    const source = server.put('models', 'a/large', Buffer.alloc(14 * MiB, 'x'));
+    const store = s3Store({ ...env, ...own }, { ...s3Limits, maxCopy: 6 * MiB });
+    const { size, etag, lastModified } = source;
+    await store.copy({ key: 'a/large', size, etag: etag.replaceAll('"', ''), lastModified }, 'b/large', { 'modelferry-sha256': 'x' });
+    const asked = server
+      .seen(/^PUT .*partNumber/)
+      .map(({ headers }) => [headers['x-amz-copy-source-range'], headers['x-amz-copy-source-if-match']]);
+    expect(asked.sort()).toEqual([
+      [`bytes=0-${6 * MiB - 1}`, etag],
+      [`bytes=${12 * MiB}-${14 * MiB - 1}`, etag],
+      [`bytes=${6 * MiB}-${12 * MiB - 1}`, etag],
+    ]);
+    const copied = server.object('models', 'b/large');
+    expect(copied?.size).toBe(size);
+    expect(copied).toMatchObject({
+      storageClass: 'STANDARD_IA',
+      tags: { team: 'ml' },
+      metadata: { 'modelferry-sha256': 'x' },
+      encryption: { algorithm: 'aws:kms' },
+    });
+  } finally {
+    await server.close();
+  }
+});
 
 /** Any real S3: TEST_S3_ENDPOINT, TEST_S3_BUCKET and the AWS chain. */
 const { TEST_S3_ENDPOINT, TEST_S3_BUCKET, TEST_S3_ACCESS_KEY_ID, TEST_S3_SECRET_ACCESS_KEY } = process.env;

@@ -98,6 +98,32 @@ describe('sync', () => {
     expect(hub.servedBytes - served).toBeLessThan(100_000);
   });
 
+  test('--copy-from takes equal files from other models of the bucket, at a prefix or below it', async () => {
+    await runInProcess(sync, [], env);
+    const served = hub.cdn.requests.length;
+    const other = { ...env, MODEL_NAME: 'other' };
+    // 1.0 is not 1.0.1.
+    const nearly = `s3://models/${prefix.slice(0, -1)}/`;
+    for (const [from, copied] of [
+      [nearly, 0],
+      [`s3://models/${prefix}/`, 34_000_000],
+      ['model-data/tiny', 34_000_000],
+    ] as const) {
+      const { exitCode, results, stderr } = await runInProcess(
+        sync,
+        ['--copy-from', from, '--model-name', `of-${copied}-${from.length}`],
+        other,
+      );
+      expect(exitCode, stderr).toBe(0);
+      expect(Number(results['copied-bytes'])).toBe(copied);
+      if (copied === 0) expect(stderr).toContain('nothing is published there');
+      else expect(hub.cdn.requests.length).toBe(served + 8);
+    }
+    const wrong = await runInProcess(sync, ['--copy-from', 's3://elsewhere/x/ /'], other);
+    expect(wrong.exitCode).toBe(2);
+    expect(wrong.stderr).toMatch(/s3:\/\/elsewhere\/x\/ is not in s3:\/\/models.*names no prefix/);
+  });
+
   test('knows the same bytes under another commit', async () => {
     const flags = ['--key-template', 'models/{name}'];
     await runInProcess(sync, flags, env);

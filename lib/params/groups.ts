@@ -130,6 +130,13 @@ export const storeDirParams = group('Store', {
 
 export const publishParams = group('Publishing', {
   replace: { type: 'boolean', description: 'Replace what is published under this prefix.', default: false },
+  copyFrom: {
+    type: 'array',
+    items: { type: 'string' },
+    description:
+      'Published models in the same store to copy equal files from.\n\nModel URIs or prefixes; all that is published below one counts.',
+    default: [],
+  },
   rayHash: { type: 'boolean', description: 'Add the one sidecar that Ray LLM reads: <prefix>/hash.', default: false },
 });
 

@@ -3,7 +3,8 @@ import type { Expected } from '../integrity.ts';
 import type { Log } from '../log.ts';
 import { type ObjectInfo, PreconditionFailed, type Store } from '../store.ts';
 import { mapLimited } from '../transfer/pool.ts';
-import { type Brought, findCopies, marksOf } from './inventory.ts';
+import { copiesFor } from './copies.ts';
+import { type Brought, marksOf } from './inventory.ts';
 import type { PublishOptions } from './options.ts';
 import type { Uploads } from './uploads.ts';
 
@@ -18,13 +19,16 @@ export interface Bringing {
 export async function bring(
   options: Pick<
     PublishOptions,
-    'store' | 'controlPrefix' | 'versionsPrefix' | 'prefix' | 'log' | 'signal' | 'progress' | 'concurrency' | 'send'
+    'store' | 'controlPrefix' | 'versionsPrefix' | 'copyFrom' | 'prefix' | 'log' | 'signal' | 'progress' | 'concurrency' | 'send'
   >,
   files: readonly Expected[],
   right: ReadonlyMap<string, Brought>,
   uploads: Uploads,
 ): Promise<Bringing> {
-  const { store, log, signal, progress, prefix, concurrency } = options;
+  const { store, log, progress, prefix, concurrency } = options;
+  // The first failure ends all: what a rerun can use stays in the store.
+  const failed = new AbortController();
+  const signal = AbortSignal.any([options.signal, failed.signal]);
   const missing = files.filter((file) => !right.has(file.path));
   const copies = await copiesFor(options, missing);
   await uploads.adopt(prefix, missing);
@@ -36,28 +40,24 @@ export async function bring(
   // Large files first: the last one to end is then a small one.
   const order = [...missing].sort((a, b) => b.size - a.size);
   await mapLimited(order, concurrency, async (file) => {
-    signal.throwIfAborted();
-    const key = `${prefix}/${file.path}`;
-    const twin = copies.get(file.sha256 ?? '');
-    const copied = twin && (await copyFile(store, twin, key, file, log));
-    if (copied) {
-      bringing.copiedBytes += file.size;
-      progress.add(file.size);
-    } else bringing.uploadedBytes += file.size;
-    bringing.brought.set(file.path, copied ?? (await options.send(file, key, uploads, signal)));
+    try {
+      signal.throwIfAborted();
+      const key = `${prefix}/${file.path}`;
+      const twin = copies.get(file.sha256 ?? '');
+      const copied = twin && (await copyFile(store, twin, key, file, log));
+      if (copied) {
+        bringing.copiedBytes += file.size;
+        progress.add(file.size);
+      } else bringing.uploadedBytes += file.size;
+      bringing.brought.set(file.path, copied ?? (await options.send(file, key, uploads, signal)));
+    } catch (error) {
+      failed.abort(error);
+      throw error;
+    }
   });
   progress.end();
   await uploads.abortAll();
   return bringing;
-}
-
-/** Those of the missing files that another published version has, by sha256. */
-export async function copiesFor(
-  { store, controlPrefix, versionsPrefix, prefix }: Pick<PublishOptions, 'store' | 'controlPrefix' | 'versionsPrefix' | 'prefix'>,
-  missing: readonly Expected[],
-): Promise<Map<string, ObjectInfo>> {
-  if (versionsPrefix === undefined || missing.length === 0) return new Map();
-  return await findCopies(store, controlPrefix, versionsPrefix, prefix, missing);
 }
 
 /** A copy inside the store; undefined when its source has changed or gone, so that the file is sent instead. */

@@ -3,7 +3,7 @@ import type { Expected } from '../integrity.ts';
 import { parents } from '../paths.ts';
 import type { ObjectInfo, Store } from '../store.ts';
 import { mapLimited } from '../transfer/pool.ts';
-import { controlKeys, prefixOfManifest, readPublished, readStored } from './control.ts';
+import { controlKeys, prefixOfManifest, readStored } from './control.ts';
 
 /** Our marks on every model object: the sha256 of its bytes where it was known before the first of them was sent, else the Hub's git sha1. */
 const digestMark = 'modelferry-sha256';
@@ -117,45 +117,6 @@ export async function takeInventory({
   inventory.leftovers.sort();
   inventory.foreign.sort();
   return inventory;
-}
-
-/** How many of the newest other versions are looked into for files to copy. */
-const maxSiblings = 20;
-
-/**
- * Files that other published versions of this model have, by sha256, where a server-side copy saves sending them.
- * `under` is the part of the prefix that all versions share.
- */
-export async function findCopies(
-  store: Store,
-  controlPrefix: string,
-  under: string,
-  prefix: string,
-  wanted: readonly Expected[],
-): Promise<Map<string, ObjectInfo>> {
-  const copies = new Map<string, ObjectInfo>();
-  const missing = new Map(wanted.flatMap(({ sha256, size }) => (sha256 === undefined ? [] : [[sha256, size] as const])));
-  const siblings: { prefix: string; at: number }[] = [];
-  for await (const { key, lastModified } of store.list(`${controlPrefix}/manifests/${under}`)) {
-    const other = prefixOfManifest(controlPrefix, key);
-    if (other !== undefined && other !== prefix) siblings.push({ prefix: other, at: lastModified.getTime() });
-  }
-  siblings.sort((a, b) => b.at - a.at);
-  for (const sibling of siblings.slice(0, maxSiblings)) {
-    if (missing.size === 0) break;
-    const keys = controlKeys(controlPrefix, sibling.prefix);
-    const published = await readPublished(store, keys.manifest).catch(() => undefined);
-    const shared = published?.manifest.files.filter((file) => missing.has(file.sha256)) ?? [];
-    if (shared.length === 0) continue;
-    const stored = await readStored(store, keys.stored);
-    for (const file of shared) {
-      const record = stored.get(file.path);
-      if (record === undefined || record.sha256 !== file.sha256 || missing.get(file.sha256) !== record.size) continue;
-      copies.set(file.sha256, { key: `${sibling.prefix}/${file.path}`, size: record.size, etag: record.etag, lastModified: new Date(0) });
-      missing.delete(file.sha256);
-    }
-  }
-  return copies;
 }
 
 /** Throws `integrity` unless exactly the manifest's files lie under the prefix, with their sizes. Returns them by path. */

@@ -20,6 +20,8 @@ export interface PublishOptions {
   controlPrefix: string;
   /** What the prefixes of all versions of this model begin with; undefined when nothing tells versions apart. */
   versionsPrefix: string | undefined;
+  /** Prefixes to look at first for files to copy, as prefixesToCopyFrom gives them. */
+  copyFrom?: readonly string[];
   /** Same for every try of one run. */
   runId: string;
   replace: boolean;

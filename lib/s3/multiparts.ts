@@ -9,12 +9,13 @@ import {
   UploadPartCopyCommand,
 } from '@aws-sdk/client-s3';
 import { kindOf, StepError } from '../errors.ts';
-import type { MultipartUpload, ObjectInfo, OpenUpload, StoredPart, UploadedPart } from '../store.ts';
+import type { MultipartUpload, ObjectInfo, OpenUpload, StoredPart, StoreLimits, UploadedPart } from '../store.ts';
 import { mapLimited } from '../transfer/pool.ts';
 import { crc32Base64 } from './checksums.ts';
 import type { S3Connection } from './connection.ts';
 import { checksumOf, copySource, quoted, unquoted } from './values.ts';
 
+/** Large enough for few requests, small enough for several at once; a part that is copied costs no memory here. */
 const copyPartBytes = 1024 ** 3;
 const copyConnections = 8;
 
@@ -121,13 +122,14 @@ export class Multiparts {
   }
 
   /** A server-side copy of what is too large for one request; fails unless the source still has that etag. */
-  async copy(source: ObjectInfo, key: string, metadata: Record<string, string>): Promise<ObjectInfo> {
-    const upload = await this.begin(key, { size: source.size, partSize: copyPartBytes, metadata });
-    const numbers = Array.from({ length: Math.ceil(source.size / copyPartBytes) }, (_, index) => index + 1);
+  async copy(source: ObjectInfo, key: string, metadata: Record<string, string>, { maxCopy }: StoreLimits): Promise<ObjectInfo> {
+    const partSize = Math.min(copyPartBytes, maxCopy);
+    const upload = await this.begin(key, { size: source.size, partSize, metadata });
+    const numbers = Array.from({ length: Math.ceil(source.size / partSize) }, (_, index) => index + 1);
     try {
       const parts = await mapLimited(numbers, copyConnections, async (number): Promise<UploadedPart> => {
-        const start = (number - 1) * copyPartBytes;
-        const end = Math.min(source.size, start + copyPartBytes) - 1;
+        const start = (number - 1) * partSize;
+        const end = Math.min(source.size, start + partSize) - 1;
         const input = {
           Bucket: this.#s3.bucket,
           Key: key,

@@ -27,8 +27,8 @@ import { Multiparts } from './multiparts.ts';
 import { type Prober, probeStore } from './probe.ts';
 import { checksumOf, copySource, objectInfo, quoted, unquoted } from './values.ts';
 
-/** S3's limits (user guide, "Amazon S3 multipart upload limits"). */
-const limits: StoreLimits = {
+/** S3's own limits (user guide, "Amazon S3 multipart upload limits"). */
+export const s3Limits: StoreLimits = {
   maxPut: 5 * 1024 ** 3,
   maxCopy: 5 * 1024 ** 3,
   minPart: 5 * 1024 ** 2,
@@ -42,13 +42,15 @@ const deleteConnections = 8;
 /** The Store on an S3 bucket. */
 export class S3Store implements Store, Prober {
   readonly uri: string;
-  readonly limits = limits;
+  readonly limits: StoreLimits;
   readonly location: { endpoint?: string | undefined; region?: string | undefined };
   readonly #s3: S3Connection;
   readonly #multiparts: Multiparts;
 
-  constructor(connection: S3Connection) {
+  /** `limits`: other ones than S3's own, for tests. */
+  constructor(connection: S3Connection, limits = s3Limits) {
     this.#s3 = connection;
+    this.limits = limits;
     this.#multiparts = new Multiparts(connection);
     this.uri = connection.uri;
     const { endpoint, region } = connection.options.settings;
@@ -56,7 +58,7 @@ export class S3Store implements Store, Prober {
   }
 
   detached(): Store {
-    return new S3Store(this.#s3.detached(AbortSignal.timeout(cleanUpMs), 3));
+    return new S3Store(this.#s3.detached(AbortSignal.timeout(cleanUpMs), 3), this.limits);
   }
 
   async probe(probeKey: string): Promise<{ conditionalWrites: boolean }> {
@@ -160,7 +162,7 @@ export class S3Store implements Store, Prober {
 
   async copy(source: ObjectInfo, key: string, metadata: Record<string, string>): Promise<ObjectInfo> {
     const from = { CopySource: copySource(this.#s3.bucket, source.key), CopySourceIfMatch: quoted(source.etag) };
-    if (source.size > limits.maxCopy) return await this.#multiparts.copy(source, key, metadata);
+    if (source.size > this.limits.maxCopy) return await this.#multiparts.copy(source, key, metadata, this.limits);
     const input = {
       Bucket: this.#s3.bucket,
       Key: key,

@@ -25,6 +25,7 @@ import {
 } from '../../lib/params/groups.ts';
 import { publishResults } from '../../lib/params/results.ts';
 import { checkPaths } from '../../lib/paths.ts';
+import { prefixesToCopyFrom } from '../../lib/publish/copies.ts';
 import { showPlan } from '../../lib/publish/plan.ts';
 import { planPublish, publish, type SendFile } from '../../lib/publish/publish.ts';
 import { makeSender } from '../../lib/publish/send.ts';
@@ -86,6 +87,7 @@ export const sync = defineStep({
       prefix,
       controlPrefix,
       versionsPrefix: versionsPrefix(keyTemplate, source, names),
+      copyFrom: prefixesToCopyFrom(store, params.copyFrom),
       replace: params.replace,
       rayHash: params.rayHash,
       concurrency,

@@ -21,6 +21,7 @@ import {
 import { publishResults } from '../../lib/params/results.ts';
 import { isSkipped, resultsOf } from '../../lib/pass-on.ts';
 import { contentOf } from '../../lib/publish/content.ts';
+import { prefixesToCopyFrom } from '../../lib/publish/copies.ts';
 import { showPlan } from '../../lib/publish/plan.ts';
 import { type PublishOutcome, planPublish, publish } from '../../lib/publish/publish.ts';
 import { makeSender } from '../../lib/publish/send.ts';
@@ -83,6 +84,7 @@ export const upload = defineStep({
       prefix,
       controlPrefix,
       versionsPrefix: versionsPrefix(keyTemplate, identity, names),
+      copyFrom: prefixesToCopyFrom(store, params.copyFrom),
       replace: params.replace,
       rayHash: params.rayHash,
       concurrency: params.concurrency,

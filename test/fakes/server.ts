@@ -199,7 +199,10 @@ function spoil(response: ServerResponse, fault: Fault): void {
   const limit = fault.cutAfter ?? fault.shortAfter ?? fault.stallAfter;
   const write = response.write.bind(response) as (chunk: unknown, cb?: (e?: Error | null) => void) => boolean;
   const end = response.end.bind(response) as () => ServerResponse;
-  if (fault.trickleMs !== undefined) return trickle(response, fault.trickleMs, write, end);
+  if (fault.trickleMs !== undefined) {
+    trickle(response, fault.trickleMs, write, end);
+    return;
+  }
   if (fault.shortAfter !== undefined) {
     const writeHead = response.writeHead.bind(response) as (status: number, headers: Record<string, unknown>) => ServerResponse;
     response.writeHead = ((status: number, headers: Record<string, unknown> = {}) => {
