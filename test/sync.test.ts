@@ -6,14 +6,15 @@ import { download } from '../tasks/download/step.ts';
 import { sync } from '../tasks/sync/step.ts';
 import { upload } from '../tasks/upload/step.ts';
 import { bytesOf } from './fakes/content.ts';
-import { FakeHub, tooManyRequests } from './fakes/hub.ts';
+import { FakeHub, type HubOptions, tooManyRequests } from './fakes/hub.ts';
 import { tinyLlama } from './fakes/model.ts';
 import { Program, runInProcess, until } from './fakes/program.ts';
 import { FakeS3, s3Answer } from './fakes/s3.ts';
-import type { Fault } from './fakes/server.ts';
+import type { Fault, SeenRequest } from './fakes/server.ts';
 
 const files = tinyLlama({ shardBytes: 17_000_000 });
 const shard = 'model-00001-of-00002.safetensors';
+const secondRange = ({ headers }: SeenRequest) => headers.range === 'bytes=5242880-10485759';
 
 let hub: FakeHub;
 let s3: FakeS3;
@@ -157,6 +158,20 @@ describe('sync', () => {
     await expectPublished();
   });
 
+  test('killed in the middle, it sends at most one part per connection twice', async () => {
+    const sent = () => s3.seen(/^PUT .*partNumber/).reduce((sum, { bytesIn }) => sum + bytesIn, 0);
+    // A limit, so that there is a middle.
+    const killed = new Program('sync', ['--concurrency', '3', '--bandwidth-limit', '30MB'], env);
+    await until(() => sent() > 17_000_000);
+    await killed.kill('SIGKILL');
+    const before = sent();
+    expect(before).toBeLessThan(34_000_000);
+    const { exitCode, stderr } = await runInProcess(sync, [], env);
+    expect(exitCode, stderr).toBe(0);
+    expect(sent() - 34_000_000).toBeLessThanOrEqual(3 * 5 * 1024 ** 2);
+    await expectPublished();
+  });
+
   test('ends with 143 on SIGTERM, and a rerun goes on', async () => {
     s3.fail({ on: /^PUT .*partNumber=4/, times: 2, stallAfter: -1 });
     const program = new Program('sync', [], env);
@@ -186,13 +201,74 @@ describe('sync', () => {
     await expectPublished();
   });
 
-  test('gets over a CDN that knows no ranges', async () => {
+  test.each<[string, HubOptions]>([
+    ['a CDN that knows no ranges', { ranges: false }],
+    ['links that end in the middle of a file', { linkUses: 2 }],
+  ])('gets over %s', async (_, options) => {
     await hub.close();
-    hub = new FakeHub({ ranges: false });
+    hub = new FakeHub(options);
     await hub.listen();
     hub.addRepo({ id: 'acme/tiny', files });
     const { exitCode, stderr } = await runInProcess(sync, [], { ...env, HF_ENDPOINT: hub.origin });
     expect(exitCode, stderr).toBe(0);
+    await expectPublished();
+  });
+
+  const size = 17_000_000;
+  const range = { 'content-range': `bytes 5242880-10485759/${size}` };
+  test.each<[string, 'hub' | 'cdn', Fault, number]>([
+    [
+      'a file that changes between two ranges',
+      'cdn',
+      { on: /GET/, skip: 2, answer: { status: 206, headers: { ...range, etag: '"new"' } } },
+      6,
+    ],
+    [
+      'a file that is longer than the listing says',
+      'cdn',
+      { on: /GET/, skip: 2, answer: { status: 206, headers: { 'content-range': `bytes 0-9/${size + 1}` } } },
+      6,
+    ],
+    [
+      'a range with more bytes than it says',
+      'cdn',
+      { on: secondRange, times: 9, answer: { status: 206, headers: range, body: 'x'.repeat(5242881) } },
+      6,
+    ],
+    [
+      'a range that is another one',
+      'cdn',
+      { on: secondRange, answer: { status: 206, headers: { 'content-range': `bytes 0-5242879/${size}` } } },
+      6,
+    ],
+    [
+      'redirects that do not end',
+      'hub',
+      { on: /resolve/, times: 999, answer: { status: 302, headers: { location: '/acme/tiny/resolve/main/x' } } },
+      2,
+    ],
+    ['a redirect to no address', 'hub', { on: /resolve/, times: 999, answer: { status: 302, headers: { location: 'http://' } } }, 2],
+  ])('ends at %s, and publishes nothing', async (_, side, fault, code) => {
+    hub[side].fail(fault);
+    const { exitCode, stderr } = await runInProcess(sync, ['--retries', '2'], env);
+    expect(exitCode, stderr).toBe(code);
+    expect(manifest()).toBeUndefined();
+    expect(s3.uploads('models')).toEqual([]);
+    expect(s3.keys('models', '.modelferry/claims/')).toEqual([]);
+  });
+
+  test('goes on without a list of uploads where the bucket denies it, and says so', async () => {
+    await s3.close();
+    s3 = new FakeS3({ deny: (verb) => verb === 'ListMultipartUploads' });
+    await s3.listen();
+    s3.createBucket('models');
+    s3.fail({ on: /partNumber=3/, times: 99, answer: s3Answer('InternalError') });
+    const elsewhere = { ...env, S3_ENDPOINT: s3.origin };
+    expect((await runInProcess(sync, ['--retries', '0'], elsewhere)).exitCode).toBe(5);
+    s3.clearFaults();
+    const { exitCode, stderr } = await runInProcess(sync, [], elsewhere);
+    expect(exitCode, stderr).toBe(0);
+    expect(stderr).toContain('does not list unfinished uploads');
     await expectPublished();
   });
 
