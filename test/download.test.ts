@@ -383,7 +383,12 @@ describe('--dry-run', () => {
 
   test('knows what is there', async () => {
     await run();
-    expect(JSON.parse((await run(['--dry-run'])).stdout)).toMatchObject({ bytesToMove: 0 });
+    expect(JSON.parse((await run(['--dry-run'])).stdout)).toMatchObject({
+      bytesToMove: 0,
+      move: { files: 0, bytes: 0 },
+      skip: { files: files.size },
+      parts: 0,
+    });
   });
 });
 

@@ -18,6 +18,7 @@ const floors: Record<string, number> = {
   'lib/progress.ts': 1,
   'lib/results.ts': 1,
   'lib/workspace.ts': 1,
+  'lib/dry-run.ts': 1,
   'lib/params/': 1,
   'lib/quantization/': 1,
   'lib/safetensors/': 1,

@@ -276,10 +276,24 @@ describe('sync', () => {
     await runInProcess(sync, [], env);
     hub.repo('acme/tiny').commit({ files: new Map([['README.md', Buffer.from('A better card.')]]), message: 'card' });
     const writes = s3.seen(/^(PUT|POST|DELETE)/).length;
-    const { stdout } = await runInProcess(sync, ['--dry-run'], env);
-    const plan = JSON.parse(stdout) as { copy: { bytes: number }; send: { files: number } };
-    expect(plan.copy.bytes).toBe(34_000_000);
-    expect(plan.send.files).toBe(files.size - 2);
+    const served = hub.cdn.requests.length;
+    const { stdout, exitCode } = await runInProcess(sync, ['--dry-run'], env);
+    expect(exitCode).toBe(0);
+    expect(JSON.parse(stdout)).toMatchObject({
+      model: 'acme/tiny',
+      commit: hub.repo('acme/tiny').sha(),
+      license: null,
+      gated: false,
+      copy: { files: 2, bytes: 34_000_000 },
+      send: { files: files.size - 2 },
+      keep: { files: 0 },
+      parts: files.size - 2,
+    });
+    const other = { ...env, MODEL_NAME: 'new', KEY_TEMPLATE: 'else/{name}' };
+    expect(JSON.parse((await runInProcess(sync, ['--dry-run'], other)).stdout)).toMatchObject({ parts: files.size + 6, pods: 3 });
+    const people = await runInProcess(sync, ['--dry-run'], other, { terminal: true });
+    expect(people.stdout).toMatch(/licence +not said\n.*to send .* 34\.\d MB[^]*which up to 3 pods could share/);
+    expect(hub.cdn.requests.length).toBe(served);
     expect(s3.seen(/^(PUT|POST|DELETE)/).length).toBe(writes);
   });
 });

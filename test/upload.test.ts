@@ -257,7 +257,22 @@ describe('upload', () => {
       uri: `s3://models/${prefix}/`,
       unchanged: false,
       send: { files: 2, bytes: 17 * mebibyte + 2 },
+      keep: { files: 0, bytes: 0 },
+      license: 'apache-2.0',
+      gated: null,
+      parts: 5,
+      pods: 2,
+      files: expect.arrayContaining([{ path: 'config.json', size: 2, action: 'send' }]),
     });
+    const people = await runInProcess(upload, ['--dry-run'], env, { terminal: true });
+    expect(people.stdout).toBe(`s3://models/${prefix}/
+  from      acme/tiny at ${'a'.repeat(40)}
+  licence   apache-2.0
+  to send   2 files, 17.8 MB
+  to copy   0 files, 0 B
+  to keep   0 files, 0 B
+  in        5 parts, which up to 2 pods could share
+`);
     expect(server.seen(/^(PUT|POST|DELETE)/)).toEqual([]);
   });
 

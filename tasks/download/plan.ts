@@ -1,3 +1,4 @@
+import { partsOf, planLine, sum, termsJson, termsLine } from '../../lib/dry-run.ts';
 import { oneLine } from '../../lib/errors.ts';
 import type { ModelInfo } from '../../lib/hub/resolve.ts';
 import { showBytes } from '../../lib/units.ts';
@@ -7,24 +8,30 @@ export interface DownloadPlan {
   revision: string;
   info: ModelInfo;
   folder: string;
-  files: readonly { path: string; size: number }[];
-  totalBytes: number;
-  bytesToMove: number;
+  files: readonly { path: string; size: number; missing: number }[];
+  /** Bytes. */
+  partSize: number;
 }
 
-/** What a download would do, as text for people, or as one line of JSON for machines. */
-export function showPlan({ info, files, ...plan }: DownloadPlan, forPeople: boolean): string {
-  const { commit, license = null, gated } = info;
+/** What a download would do, as text for people, or as one line of JSON for machines; `missing` are the bytes of a file that are still to come. */
+export function showPlan({ info, files, partSize, ...plan }: DownloadPlan, forPeople: boolean): string {
+  const { commit } = info;
+  const left = files.flatMap(({ missing }) => (missing > 0 ? [{ size: missing }] : []));
+  const [all, move] = [sum(files), sum(left)];
+  const skip = { files: all.files - move.files, bytes: all.bytes - move.bytes };
+  const parts = partsOf(left, () => partSize);
   if (!forPeople) {
     const shown = files.map(({ path, size }) => ({ path, size }));
-    return `${JSON.stringify({ ...plan, commit, license, gated, private: info.private, files: shown })}\n`;
+    const totals = { totalBytes: all.bytes, bytesToMove: move.bytes, move, skip, parts, pods: 1 };
+    return `${JSON.stringify({ ...plan, commit, ...termsJson(info), ...totals, files: shown })}\n`;
   }
-  const { model, revision, folder, totalBytes, bytesToMove } = plan;
+  const { model, revision, folder } = plan;
   const lines = [
     `${model} at ${revision} is commit ${commit}`,
-    `  licence  ${oneLine(license ?? 'not said')}${gated ? `, gated (${gated}): a token with access is needed` : ''}`,
-    `  files    ${files.length}, ${showBytes(totalBytes)}`,
-    `  to move  ${showBytes(bytesToMove)} into ${folder}`,
+    termsLine(info),
+    planLine('files', all),
+    planLine('to move', `${move.files} files, ${showBytes(move.bytes)} in ${parts} ranges, into ${folder}`),
+    planLine('there', skip),
     '',
     ...files.map(({ path, size }) => `${showBytes(size).padStart(10)}  ${oneLine(path)}`),
   ];

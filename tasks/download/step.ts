@@ -66,8 +66,9 @@ export const download = defineStep({
     if (ctx.dryRun) {
       const { files, paths, totalBytes } = await listed();
       const [whole, begun] = [await localFiles(folder.files, paths, false), await localFiles(folder.partial, paths, false)];
-      const bytes = bytesToMove(files, { whole, begun });
-      ctx.print(showPlan({ model: modelId, revision, info, folder: folder.dir, files, totalBytes, bytesToMove: bytes }, ctx.terminal));
+      const missing = files.map((file) => ({ ...file, missing: bytesToMove([file], { whole, begun }) }));
+      const { partSize } = params;
+      ctx.print(showPlan({ model: modelId, revision, info, folder: folder.dir, files: missing, partSize }, ctx.terminal));
       const counts = { 'file-count': String(files.length), 'total-bytes': String(totalBytes) };
       return { manifest: manifestResult(workspace, folder), 'manifest-sha256': '', commit, ...counts };
     }

@@ -94,7 +94,8 @@ export const sync = defineStep({
     };
     if (ctx.dryRun) {
       const plan = await planPublish(common);
-      ctx.print(showPlan(uri, plan, ctx.terminal));
+      const { partSize } = params;
+      ctx.print(showPlan(uri, { ...plan, source, terms: info, partSize, limits: store.limits }, ctx.terminal));
       return nothing(info.commit);
     }
     const send = sender(model);

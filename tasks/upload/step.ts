@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import type { Terms } from '../../lib/dry-run.ts';
 import { sha256Of } from '../../lib/integrity.ts';
 import { withLock } from '../../lib/lock.ts';
 import { type Manifest, parseManifest } from '../../lib/manifest.ts';
@@ -90,7 +91,8 @@ export const upload = defineStep({
       concurrency: params.concurrency,
     };
     if (ctx.dryRun) {
-      ctx.print(showPlan(uri, await planPublish(common), ctx.terminal));
+      const facts = { source: manifest.source, terms: termsOf(common.source), partSize: params.partSize, limits: store.limits };
+      ctx.print(showPlan(uri, { ...(await planPublish(common)), ...facts }, ctx.terminal));
       return results(manifest, bytes, nothing);
     }
     const { waitTimeout } = params;
@@ -111,6 +113,20 @@ export const upload = defineStep({
     });
   },
 });
+
+/** The terms in source.json; none where it is missing or not as we write it. */
+function termsOf(source: Buffer | undefined): Terms {
+  try {
+    const { license, gated, private: secret } = JSON.parse(source?.toString('utf8') ?? '{}') as Terms;
+    return {
+      ...(typeof license === 'string' && { license }),
+      ...((gated === 'auto' || gated === 'manual' || gated === false) && { gated }),
+      ...(typeof secret === 'boolean' && { private: secret }),
+    };
+  } catch {
+    return {};
+  }
+}
 
 /** One id for all tries from this folder: a retry takes its own claim over at once, which the folder's lock makes safe. */
 async function runIdOf(folder: ModelFolder): Promise<string> {

@@ -11,7 +11,11 @@ import { cpuOf } from './measure.ts';
 export interface Link {
   rtt: number;
   rate: number;
+  /** Which end lies behind it; both by default. */
+  slow?: SlowEnd;
 }
+
+export type SlowEnd = 'hub' | 's3';
 
 /** The Hub and the S3 of a benchmark, each a process of its own. */
 export interface Servers {
@@ -52,7 +56,9 @@ export async function startServers(folder: string, sets: readonly DataSet[], lin
   try {
     const bucket = 'models';
     const ports = link ? await freePorts(3) : [];
-    const [hubPort, cdnPort, s3Port] = ports.map((port) => `http://127.0.0.1:${port}`);
+    const behind = (end: SlowEnd, port: number | undefined) =>
+      port !== undefined && (link?.slow ?? end) === end ? `http://127.0.0.1:${port}` : undefined;
+    const [hubPort, cdnPort, s3Port] = [behind('hub', ports[0]), behind('hub', ports[1]), behind('s3', ports[2])];
     const hub = await start('hub', sets, cdnPort ? { PUBLIC_CDN_URL: cdnPort } : {});
     const s3 = await start('s3', {}, { BUCKETS: bucket, FAST: 'true', DISCARD: 'true' });
     const { origin, cdn } = JSON.parse(hub.said) as { origin: string; cdn: string };

@@ -12,22 +12,32 @@ const window = (rate * rtt) / 1000 + 1024 * 1024;
 function carry(from: Socket, to: Socket, opened: number): void {
   let free = opened + rtt;
   let underWay = 0;
+  // One timer for the first in the queue: timers of their own could overtake each other, and bytes with them.
+  const queue: { due: number; arrive: () => void }[] = [];
+  const deliver = () => {
+    for (let next = queue[0]; next && next.due <= performance.now(); next = queue[0]) {
+      queue.shift();
+      next.arrive();
+    }
+    if (queue[0]) setTimeout(deliver, Math.max(0, queue[0].due - performance.now()));
+  };
+  const send = (arrive: () => void) => {
+    queue.push({ due: free + rtt / 2, arrive });
+    if (queue.length === 1) setTimeout(deliver, Math.max(0, free + rtt / 2 - performance.now()));
+  };
   from.on('data', (chunk: Buffer) => {
     free = Math.max(free, performance.now()) + (chunk.length / rate) * 1000;
     underWay += chunk.length;
     if (underWay > window) from.pause();
-    setTimeout(
-      () => {
-        const arrived = () => {
-          underWay -= chunk.length;
-          if (underWay <= window) from.resume();
-        };
-        if (to.writable) to.write(chunk, arrived);
-      },
-      free - performance.now() + rtt / 2,
-    );
+    const arrived = () => {
+      underWay -= chunk.length;
+      if (underWay <= window) from.resume();
+    };
+    send(() => {
+      if (to.writable) to.write(chunk, arrived);
+    });
   });
-  from.on('end', () => setTimeout(() => to.end(), Math.max(0, free - performance.now()) + rtt / 2 + 1));
+  from.on('end', () => send(() => to.end()));
   from.on('error', () => to.destroy());
   from.on('close', () => setTimeout(() => to.destroy(), Math.max(0, free - performance.now()) + rtt));
 }

@@ -44,6 +44,7 @@ export async function runInProcess(
   step: Step,
   argv: readonly string[],
   env: Record<string, string> = {},
+  { terminal = false } = {},
 ): Promise<Ended & { results: Record<string, string> }> {
   let stdout = '';
   let stderr = '';
@@ -56,7 +57,7 @@ export async function runInProcess(
     stderr: (line) => {
       stderr += `${line}\n`;
     },
-    terminal: false,
+    terminal,
     signal: new AbortController().signal,
     command: step.name,
   });
