@@ -104,12 +104,15 @@ describe('a GET straight into a buffer', () => {
     expect(requests).toHaveLength(1);
   });
 
-  test('a head that is not wanted is told, its body let go', async () => {
-    answers.push(write('HTTP/1.1 403 Forbidden\r\nContent-Length: 3\r\n\r\nno!'), write(ok('yes')));
+  test.each([
+    ['short', 3, true],
+    ['long', 100_000, false],
+  ])('a head that is not wanted is told; its body is let go, and the connection with it when the body is %s', async (_, length, kept) => {
+    answers.push(write(`HTTP/1.1 403 Forbidden\r\nContent-Length: ${length}\r\n\r\n`, 'n'.repeat(length)), write(ok('yes')));
     const refused = await get(3, { accept: ({ status }) => status === 206 });
-    expect(refused).toMatchObject({ head: { status: 403 }, text: '...' });
+    expect(refused).toMatchObject({ head: { status: 403 }, text: '...', counted: 0 });
     expect((await get(3)).text).toBe('yes');
-    expect(requests[1]?.socket).not.toBe(requests[0]?.socket);
+    expect(requests[1]?.socket === requests[0]?.socket).toBe(kept);
   });
 
   test('what the judge throws ends the request', async () => {

@@ -15,6 +15,8 @@ export interface DirectRequest {
   stallTimeout: number;
 }
 
+/** A body that nobody wants is read to its end up to this many bytes: cheaper than another connection. */
+const skipLimit = 64 * 1024;
 /** Heads over this many bytes are no good ones (node:http refuses them over 16 KiB). */
 const headLimit = 64 * 1024;
 
@@ -22,6 +24,8 @@ interface Exchange extends DirectRequest {
   url: string;
   resolve: (head: Head | undefined) => void;
   reject: (error: unknown) => void;
+  /** The body is read only to get behind it. */
+  skipping?: boolean;
 }
 
 /** One connection, for one request at a time. */
@@ -152,16 +156,20 @@ export class Connection {
   }
 
   #begin(exchange: Exchange, head: Head, rest: Buffer): void {
-    if (!exchange.accept(head)) {
-      this.#end(head, false);
-      return;
-    }
     const { 'content-length': length = '', 'transfer-encoding': coding } = head.headers;
-    if (coding !== undefined || !/^\d+$/.test(length) || Number(length) > exchange.into.length) {
+    const plain = coding === undefined && /^\d+$/.test(length);
+    let body = exchange.into.subarray(0, Number(length));
+    if (!exchange.accept(head)) {
+      if (!plain || Number(length) > skipLimit) {
+        this.#end(head, false);
+        return;
+      }
+      exchange.skipping = true;
+      body = Buffer.allocUnsafe(Number(length));
+    } else if (!plain || Number(length) > exchange.into.length) {
       this.#end(undefined, false);
       return;
     }
-    const body = exchange.into.subarray(0, Number(length));
     const come = rest.copy(body);
     if (rest.length > body.length) throw new StepError('transient', `failed to read ${this.#shown}: more came than Content-Length says`);
     this.#textLength = 0;
@@ -172,7 +180,7 @@ export class Connection {
 
   #filled(exchange: Exchange, bytes: number): void {
     const left = this.#body?.subarray(bytes);
-    if (bytes > 0) exchange.onBytes(bytes);
+    if (bytes > 0 && !exchange.skipping) exchange.onBytes(bytes);
     this.#body = left;
     if (left?.length === 0) this.#end(this.#head, !/\bclose\b/i.test(String(this.#head?.headers.connection ?? '')));
   }

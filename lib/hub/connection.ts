@@ -1,7 +1,9 @@
+import type { DirectRequest } from '../direct/connection.ts';
 import type { Head } from '../direct/message.ts';
 import { StepError } from '../errors.ts';
-import { type HttpAnswer, send, shownUrl } from '../http.ts';
+import { type HttpAnswer, networkError, send, shownUrl } from '../http.ts';
 import type { Log } from '../log.ts';
+import { agents } from '../network.ts';
 import { version } from '../version.ts';
 import { type Asked, hubError } from './errors.ts';
 
@@ -58,16 +60,59 @@ export async function follow(hub: Hub, url: string, headers: Record<string, stri
   let linkedEtag: string | undefined;
   for (let hops = 0; ; hops += 1) {
     const answer = await send(target, { headers: { ...commonHeaders(hub, target), ...headers }, signal, stallTimeout: hub.stallTimeout });
-    linkedEtag ??= bareTag(answer.headers['x-linked-etag']);
-    const { location } = answer.headers;
-    if (![301, 302, 303, 307, 308].includes(answer.status) || location === undefined) return { answer, linkedEtag };
+    linkedEtag ??= linkedEtagOf(answer);
+    if (!isRedirect(answer)) return { answer, linkedEtag };
     discard(answer);
-    if (hops === maxRedirects || !URL.canParse(location, target)) {
-      const why = hops === maxRedirects ? `over ${maxRedirects} redirects` : 'a redirect to no address';
-      throw new StepError('usage', `failed to reach ${shownUrl(url)}: ${why}`, { hint: 'check --hub-url and proxies' });
-    }
-    target = new URL(location, target).href;
+    target = nextHop(url, hops, answer);
   }
+}
+
+export interface DirectFollow {
+  headers: Record<string, string>;
+  into: Buffer;
+  /** Judges the head at the end of the way, as for a DirectRequest. */
+  accept: (head: Head, linkedEtag: string | undefined) => boolean;
+  onBytes: (bytes: number) => void;
+  signal: AbortSignal;
+}
+
+/** The same way with direct connections, the body straight into a buffer. Undefined where some server on the way needs `follow`. */
+export async function followDirect(hub: Hub, url: string, request: DirectFollow): Promise<Head | undefined> {
+  let target = url;
+  let linkedEtag: string | undefined;
+  for (let hops = 0; ; hops += 1) {
+    const accept = (head: Head) => {
+      linkedEtag ??= linkedEtagOf(head);
+      return !isRedirect(head) && request.accept(head, linkedEtag);
+    };
+    const head = await getDirect(hub, target, { ...request, accept });
+    if (head === undefined || !isRedirect(head)) return head;
+    target = nextHop(url, hops, head);
+  }
+}
+
+/** One GET straight into a buffer, with our headers; undefined where `send` is needed. Throws as `send` does. */
+export async function getDirect(hub: Hub, url: string, request: Omit<DirectRequest, 'stallTimeout'>): Promise<Head | undefined> {
+  const headers = { ...commonHeaders(hub, url), ...request.headers };
+  return await agents()
+    .direct?.get(url, { ...request, headers, stallTimeout: hub.stallTimeout })
+    .catch((error: unknown) => {
+      throw networkError(new URL(url), error, request.signal);
+    });
+}
+
+function isRedirect({ status, headers }: Head): boolean {
+  return [301, 302, 303, 307, 308].includes(status) && headers.location !== undefined;
+}
+
+function nextHop(from: string, hops: number, { headers: { location = '' }, url }: Head): string {
+  if (hops < maxRedirects && URL.canParse(location, url)) return new URL(location, url).href;
+  const why = hops === maxRedirects ? `over ${maxRedirects} redirects` : 'a redirect to no address';
+  throw new StepError('usage', `failed to reach ${shownUrl(from)}: ${why}`, { hint: 'check --hub-url and proxies' });
+}
+
+function linkedEtagOf({ headers }: Head): string | undefined {
+  return bareTag(headers['x-linked-etag']);
 }
 
 /** No compression: a range of a compressed file is of no use, and weights do not shrink. */

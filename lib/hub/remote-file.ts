@@ -2,9 +2,8 @@ import type { Head } from '../direct/message.ts';
 import { kindOf, StepError } from '../errors.ts';
 import { type HttpAnswer, networkError, readInto, send } from '../http.ts';
 import type { Expected } from '../integrity.ts';
-import { agents } from '../network.ts';
 import { retry } from '../transfer/retry.ts';
-import { bareTag, commonHeaders, discard, follow, type Hub, insist } from './connection.ts';
+import { bareTag, commonHeaders, discard, follow, followDirect, getDirect, type Hub, insist } from './connection.ts';
 import { RisingTurns, WholeBody } from './whole-body.ts';
 
 type Telling = (bytes: number) => void;
@@ -79,8 +78,7 @@ export class RemoteFile {
       const known = this.#link;
       // Whoever was given two links that had ended by then asks for one of its own.
       if (known === undefined || range === undefined || renewals > 1) {
-        const answer = await this.#askHub(range, signal);
-        return answer && (await readInto(answer, into, onBytes, signal));
+        return await this.#fillByHub(range, into, onBytes, signal);
       }
       const url = await known;
       if (this.#turns) return;
@@ -99,20 +97,49 @@ export class RemoteFile {
     }
   }
 
+  /** Asks the Hub, and tells those who wait where it led as soon as the head is there that says so. */
+  async #fillByHub(range: string | undefined, into: Buffer, onBytes: Telling, signal: AbortSignal): Promise<void> {
+    await this.#leading(async (led) => {
+      const headers: Record<string, string> = range === undefined ? {} : { range };
+      const accept = (head: Head, linkedEtag: string | undefined) => {
+        const usable = this.#arrive(head, range, () => {}, linkedEtag);
+        led(head.url);
+        return usable;
+      };
+      if (await followDirect(this.#hub, this.#url, { headers, into, accept, onBytes, signal })) return;
+      const answer = await this.#askHub(range, signal);
+      led(answer?.url);
+      if (answer) await readInto(answer, into, onBytes, signal);
+    });
+  }
+
+  /** Undefined when the server turns out to know no ranges. */
   async #askHub(range: string | undefined, signal: AbortSignal): Promise<HttpAnswer | undefined> {
+    const { answer, linkedEtag } = await follow(this.#hub, this.#url, range === undefined ? {} : { range }, signal);
+    return this.#arrive(answer, range, () => discard(answer), linkedEtag) ? answer : undefined;
+  }
+
+  /** Judges the answer at the end of the way from the Hub. */
+  #arrive(answer: Head | HttpAnswer, range: string | undefined, letGo: () => void, linkedEtag: string | undefined): boolean {
+    this.#insistCdn(answer, letGo);
+    insist(this.#hub, this.#doing, this.#repo, answer);
+    return this.#judge(answer, range, letGo, linkedEtag);
+  }
+
+  /** Lets others wait for where this one is led. */
+  async #leading(work: (led: (url: string | undefined) => void) => Promise<void>): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<string | undefined>();
     this.#link = promise;
-    let led: string | undefined;
+    let known = false;
+    const led = (url: string | undefined) => {
+      known ||= url !== undefined;
+      if (!known) this.#forget(promise);
+      resolve(url);
+    };
     try {
-      const { answer, linkedEtag } = await follow(this.#hub, this.#url, range === undefined ? {} : { range }, signal);
-      this.#insistCdn(answer);
-      insist(this.#hub, this.#doing, this.#repo, answer);
-      const usable = this.#judge(answer, range, () => discard(answer), linkedEtag);
-      led = answer.url;
-      return usable ? answer : undefined;
+      await work(led);
     } finally {
-      if (led === undefined) this.#forget(promise);
-      resolve(led);
+      if (!known) led(undefined);
     }
   }
 
@@ -126,13 +153,8 @@ export class RemoteFile {
       insist(this.#hub, this.#doing, this.#repo, head);
       return this.#judge(head, range, () => {});
     };
-    const { direct } = agents();
-    if (direct) {
-      const head = await direct.get(url, { headers, into, accept, onBytes, signal, stallTimeout }).catch((error: unknown) => {
-        throw networkError(new URL(url), error, signal);
-      });
-      if (head) return !ended(head);
-    }
+    const head = await getDirect(this.#hub, url, { headers, into, accept, onBytes, signal });
+    if (head) return !ended(head);
     const answer = await send(url, { headers, signal, stallTimeout });
     if (accept(answer)) await readInto(answer, into, onBytes, signal);
     else discard(answer);
@@ -144,10 +166,10 @@ export class RemoteFile {
   }
 
   /** A fresh link that is refused: not a matter of the Hub's accounts. */
-  #insistCdn(answer: HttpAnswer): void {
+  #insistCdn(answer: Head, letGo: () => void): void {
     const { origin } = new URL(answer.url);
     if (origin === this.#hub.origin || ![...endedStatuses, 407].includes(answer.status)) return;
-    discard(answer);
+    letGo();
     throw new StepError('denied', `failed to ${this.#doing}: ${origin}, where the Hub led to, answers ${answer.status}`, {
       hint: 'a proxy or firewall may be in the way: see HTTPS_PROXY',
     });
