@@ -15,11 +15,18 @@ export function bufferBytes(maxMemory: number): number {
   return Math.max(smallestShare, maxMemory - runtimeBytes);
 }
 
-/** Lends buffers under one byte budget and lends them again: memory does not wait for the garbage collector. */
+/** Small files and last parts take buffers of a few sizes, which are used again whatever the file's size. */
+const smallestBuffer = 64 * 1024;
+
+/**
+ * Lends buffers under one byte budget and lends them again: memory does not wait for the garbage collector. Those that nobody uses count too, so
+ * that the budget holds for all of them together.
+ */
 export class BufferPool {
   readonly #budget: Budget;
   readonly #free = new Map<number, Buffer[]>();
-  #kept = 0;
+  /** Bytes of all buffers, lent and free. */
+  #made = 0;
 
   constructor(bytes: number) {
     this.#budget = new Budget(bytes);
@@ -29,36 +36,28 @@ export class BufferPool {
     return this.#budget.total;
   }
 
-  /** A buffer of exactly `size` bytes, in the order it is asked for; `capacity` is what it is cut from, so that equal ones are used again. */
-  async take(size: number, signal: AbortSignal, capacity = size): Promise<LentBuffer> {
+  /** A buffer of exactly `size` bytes, in the order it is asked for, cut from one that is at most twice as large, and at most `most` bytes. */
+  async take(size: number, signal: AbortSignal, most = Number.POSITIVE_INFINITY): Promise<LentBuffer> {
+    const capacity = Math.max(size, Math.min(most, Math.max(smallestBuffer, 2 ** Math.ceil(Math.log2(size)))));
     const giveBack = await this.#budget.take(capacity, signal);
-    const whole = this.#reuse(capacity);
+    const whole = this.#free.get(capacity)?.pop() ?? this.#make(capacity);
     let lent = true;
     const release = () => {
       if (!lent) return;
       lent = false;
-      this.#keep(whole);
+      const sameSize = this.#free.get(capacity) ?? [];
+      sameSize.push(whole);
+      this.#free.set(capacity, sameSize);
       giveBack();
     };
     return { bytes: whole.subarray(0, size), release };
   }
 
-  #reuse(capacity: number): Buffer {
-    const buffer = this.#free.get(capacity)?.pop();
-    if (buffer === undefined) return Buffer.allocUnsafeSlow(capacity);
-    this.#kept -= capacity;
-    return buffer;
-  }
-
-  /** Buffers that nobody uses count too: sizes that are not asked for again go. */
-  #keep(buffer: Buffer): void {
-    if (this.#kept + buffer.length > this.#budget.total / 2) {
-      this.#free.clear();
-      this.#kept = 0;
+  #make(capacity: number): Buffer {
+    for (const [size, buffers] of this.#free) {
+      while (this.#made + capacity > this.#budget.total && buffers.pop()) this.#made -= size;
     }
-    const sameSize = this.#free.get(buffer.length) ?? [];
-    sameSize.push(buffer);
-    this.#free.set(buffer.length, sameSize);
-    this.#kept += buffer.length;
+    this.#made += capacity;
+    return Buffer.allocUnsafeSlow(capacity);
   }
 }

@@ -28,9 +28,6 @@ export interface PartsJob {
   take: (bytes: Buffer, offset: number, signal: AbortSignal) => Promise<void>;
 }
 
-/** Parts up to this size (bytes) have a buffer of their own size; larger ones share those of a whole part, which are used again. */
-const smallPart = 256 * 1024;
-
 /**
  * Moves a file as parts: ranges are read side by side, hashed in order as soon as the next one is there, and handed on. Many files may be
  * moved at once under the same budgets. The first failure ends all parts of this file and is thrown once none of them runs any more.
@@ -68,7 +65,7 @@ export async function moveParts({ connections, buffers, partSize, signal }: Part
     let before = Promise.resolve();
     for (let offset = job.from; offset < job.size; offset += size) {
       const length = Math.min(size, job.size - offset);
-      const buffer = await buffers.take(length, ended, length <= smallPart ? length : size);
+      const buffer = await buffers.take(length, ended, size);
       const turn = Promise.withResolvers<void>();
       const part = move(offset, buffer, before, turn.resolve);
       before = turn.promise;

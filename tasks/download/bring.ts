@@ -44,7 +44,7 @@ export function bytesToMove(files: readonly Expected[], { whole, begun }: Pick<B
  * The first permanent failure ends all and is thrown; what has arrived by then stays for the next run.
  */
 export async function bringFiles(files: readonly Expected[], bringing: Bringing): Promise<ManifestFile[]> {
-  const { concurrency, partSize, maxMemory, progress } = bringing;
+  const { concurrency, partSize, maxMemory, progress, folder } = bringing;
   const failed = new AbortController();
   const signal = AbortSignal.any([bringing.signal, failed.signal]);
   const buffers = new BufferPool(bufferBytes(maxMemory));
@@ -56,6 +56,9 @@ export async function bringFiles(files: readonly Expected[], bringing: Bringing)
     files.reduce((sum, { size }) => sum + size, 0),
   );
   try {
+    // Once for each folder, not for each file.
+    const folders = new Set(files.flatMap(({ path }) => [folder.files, folder.partial].map((dir) => dirname(safeJoin(dir, path)))));
+    for (const dir of folders) await mkdir(dir, { recursive: true });
     return await mapLimited(files, concurrency, async (file) => {
       try {
         return { path: file.path, size: file.size, sha256: await bring(file, { ...bringing, signal }, parts) };
@@ -84,8 +87,6 @@ async function bring(file: Expected, bringing: Bringing, parts: PartsOptions): P
     const verifier = await moveFile(file, partial, from, bringing, parts);
     try {
       const sha256 = verifier.finish();
-      await mkdir(dirname(target), { recursive: true });
-      await rm(target, { force: true, recursive: true });
       await rename(partial, target);
       log.debug({ path: file.path, size: file.size, sha256 }, 'file done');
       return sha256;

@@ -1,6 +1,5 @@
 import { constants } from 'node:fs';
-import { type FileHandle, mkdir, open } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { type FileHandle, open } from 'node:fs/promises';
 
 /** A file that is on its way. It is only ever appended to, in order: so its length alone tells a rerun where to go on, whatever ended us. */
 export class PartialFile {
@@ -11,11 +10,11 @@ export class PartialFile {
     this.#file = file;
   }
 
-  /** Opens or makes it, and keeps its first `length` bytes. A symlink is not followed. Throws the system's error. */
+  /** Opens or makes it, in a folder that is there, and keeps its first `length` bytes. A symlink is not followed. Throws the system's error. */
   static async open(path: string, length: number): Promise<PartialFile> {
-    await mkdir(dirname(path), { recursive: true });
-    const file = await open(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW, 0o666);
-    await file.truncate(length);
+    const emptied = length === 0 ? constants.O_TRUNC : 0;
+    const file = await open(path, constants.O_RDWR | constants.O_CREAT | constants.O_NOFOLLOW | emptied, 0o666);
+    if (length > 0) await file.truncate(length);
     return new PartialFile(file);
   }
 
