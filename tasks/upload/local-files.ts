@@ -7,17 +7,26 @@ import type { ByteSource } from '../../lib/publish/send.ts';
 import { safeJoin } from '../../lib/workspace.ts';
 
 /**
- * Opens a model's file to be sent. A symlink that leads out of the folder is never followed (`refused`); a file that is missing
+ * Opens files of a model's folder to be sent. A symlink that leads out of the folder is never followed (`refused`); a file that is missing
  * (`not-found`) or has another size (`integrity`) is not sent.
  */
-export async function openLocalFile(filesDir: string, { path, size }: Expected): Promise<ByteSource> {
+export function localFiles(filesDir: string): (file: Expected) => Promise<ByteSource> {
+  // Asked once: the folder is locked, and does not move while it is read.
+  let folder: Promise<string> | undefined;
+  return async (file) => {
+    folder ??= realpath(filesDir);
+    return await openFile(filesDir, await folder, file);
+  };
+}
+
+async function openFile(filesDir: string, folder: string, { path, size }: Expected): Promise<ByteSource> {
   const target = safeJoin(filesDir, path);
   const real = await realpath(target).catch((error: NodeJS.ErrnoException) => {
     throw new StepError(error.code === 'ENOENT' ? 'not-found' : kindOf(error), `failed to read ${path}: ${messageOf(error)}`, {
       hint: 'run download again, with the same --workspace',
     });
   });
-  if (!real.startsWith((await realpath(filesDir)) + sep)) {
+  if (!real.startsWith(folder + sep)) {
     throw new StepError('refused', `failed to read ${path}: it is a link that leads out of the model's folder`);
   }
   const file = await open(real, constants.O_RDONLY | constants.O_NOFOLLOW);

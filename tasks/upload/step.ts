@@ -30,7 +30,7 @@ import { defineStep } from '../../lib/step.ts';
 import { Budget } from '../../lib/transfer/budget.ts';
 import { BufferPool, bufferBytes } from '../../lib/transfer/buffers.ts';
 import { findManifest, folderAt, type ModelFolder, readManifestFile, writeAtomically } from '../../lib/workspace.ts';
-import { openLocalFile } from './local-files.ts';
+import { localFiles } from './local-files.ts';
 
 export const upload = defineStep({
   name: 'upload',
@@ -99,7 +99,7 @@ export const upload = defineStep({
     return await withLock(folder.lock, { ...ctx, waitTimeout }, async (signal) => {
       const send = makeSender({
         store,
-        open: (file) => openLocalFile(folder.files, file),
+        open: localFiles(folder.files),
         partSize: params.partSize,
         connections: new Budget(params.concurrency),
         // A disk gives more than one reader takes; a part read ahead is memory taken.

@@ -3,7 +3,7 @@ import { type FileHandle, mkdir, open, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 
 /** Bodies up to this many bytes are kept even by a store that discards. */
-export const keptBelow = 1024 * 1024;
+export const keptBelow = 500_000;
 
 /** The bytes of an object or a part; shared between the objects that hold the same ones. */
 export interface Content {

@@ -67,9 +67,9 @@ export interface FakeS3Options {
   abortRules?: 'yes' | 'refused';
   /** Folder where bodies lie instead of in memory (made and emptied by the server; nothing survives it). */
   dir?: string;
-  /** Keeps sizes and digests, not bytes: bodies over 1 MiB are read back as zeros. */
+  /** Keeps sizes and digests, not bytes: bodies over 500,000 bytes are read back as zeros. */
   discard?: boolean;
-  /** For benchmarks: no signature, digest or checksum is verified, and ETags of bodies over 1 MiB are made up. */
+  /** For benchmarks: no signature, digest or checksum is verified, and ETags of bodies over 500,000 bytes are made up. */
   fast?: boolean;
 }
 
