@@ -17,7 +17,7 @@ import { reportBytes, reportKey } from './report.ts';
 
 export type ShardOptions = Pick<
   PublishOptions,
-  'store' | 'log' | 'signal' | 'progress' | 'controlPrefix' | 'waitTimeout' | 'concurrency' | 'claimTiming' | 'send'
+  'store' | 'log' | 'signal' | 'progress' | 'controlPrefix' | 'copyFrom' | 'waitTimeout' | 'concurrency' | 'claimTiming' | 'send'
 > & { read: ReadPlan; shard: string; content: Content };
 
 export interface ShardOutcome {

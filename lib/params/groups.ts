@@ -130,13 +130,6 @@ export const storeDirParams = group('Store', {
 
 export const publishParams = group('Publishing', {
   replace: { type: 'boolean', description: 'Replace what is published under this prefix.', default: false },
-  copyFrom: {
-    type: 'array',
-    items: { type: 'string' },
-    description:
-      'Published models in the same store to copy equal files from.\n\nModel URIs or prefixes; all that is published below one counts.',
-    default: [],
-  },
   rayHash: { type: 'boolean', description: 'Add the one sidecar that Ray LLM reads: <prefix>/hash.', default: false },
 });
 
@@ -151,6 +144,16 @@ export const runParams = group('Publishing', {
     type: 'string',
     pattern: '^[A-Za-z0-9._:/-]{1,200}$',
     description: 'Name of this run: a retry with the same one goes on at once.',
+  },
+});
+
+export const copyParams = group('Publishing', {
+  copyFrom: {
+    type: 'array',
+    items: { type: 'string' },
+    description:
+      'Published models in the same store to copy equal files from.\n\nModel URIs or prefixes; all that is published below one counts.',
+    default: [],
   },
 });
 

@@ -30,7 +30,7 @@ import { showPlan } from '../../lib/publish/plan.ts';
 import { planPublish } from '../../lib/publish/publish.ts';
 import { selectFiles } from '../../lib/selection.ts';
 import { defineStep } from '../../lib/step.ts';
-import { showBytes } from '../../lib/units.ts';
+import { parseBytes, showBytes } from '../../lib/units.ts';
 
 export const plan = defineStep({
   name: 'plan',
@@ -98,7 +98,9 @@ export const plan = defineStep({
     if (ctx.dryRun) {
       const uri = `${store.uri}/${prefix}/`;
       const publishing = await planPublish({ ...common, versionsPrefix: versions });
-      ctx.print(withShards(showPlan(uri, publishing, ctx.terminal), record, ctx.terminal));
+      const partSize = parseBytes(transferParams.partSize.default) as number;
+      const plan = { ...publishing, source, terms: info, partSize, limits: store.limits };
+      ctx.print(withShards(showPlan(uri, plan, ctx.terminal), record, ctx.terminal));
       return { commit: info.commit, plan: '', 'plan-sha256': '', shards: '' };
     }
     const published = await makePlan({ ...common, waitTimeout }, made);

@@ -6,6 +6,7 @@ import type { Hub } from '../../lib/hub/connection.ts';
 import { type HubModel, hubContent } from '../../lib/hub/content.ts';
 import type { publishResults } from '../../lib/params/results.ts';
 import { sizeOf } from '../../lib/publish/bring.ts';
+import { prefixesToCopyFrom } from '../../lib/publish/copies.ts';
 import type { SendFile } from '../../lib/publish/publish.ts';
 import type { StepContext } from '../../lib/step.ts';
 import type { Store } from '../../lib/store.ts';
@@ -23,6 +24,7 @@ export interface SyncShardOptions {
   modelId?: string | undefined;
   concurrency: number;
   waitTimeout: number;
+  copyFrom: readonly string[];
   sender: (model: HubModel) => SendFile;
 }
 
@@ -61,6 +63,7 @@ export async function syncShard(options: SyncShardOptions, ctx: StepContext): Pr
     controlPrefix,
     waitTimeout,
     concurrency,
+    copyFrom: prefixesToCopyFrom(store, options.copyFrom),
     send: options.sender(model),
   });
   return results({ ...sums, ...outcome, files: files.length });

@@ -10,6 +10,7 @@ import { namesOf, prefixOf, versionsPrefix } from '../../lib/naming.ts';
 import { openStore } from '../../lib/open-store.ts';
 import { schema, type ValuesOf } from '../../lib/params/declare.ts';
 import {
+  copyParams,
   hubParams,
   modelParams,
   namingParams,
@@ -46,6 +47,7 @@ const params = schema({
   ...s3Params,
   ...storeDirParams,
   ...publishParams,
+  ...copyParams,
   ...waitParams,
   ...runParams,
   shard: { type: 'string', description: 'Bring only this shard of --plan, as 0/4, and publish nothing.', 'x-group': 'Plan' },

@@ -13,20 +13,21 @@ import { safeJoin } from '../../lib/workspace.ts';
 export function localFiles(filesDir: string): (file: Expected) => Promise<ByteSource> {
   // Asked once: the folder is locked, and does not move while it is read.
   let folder: Promise<string> | undefined;
-  return async (file) => {
+  const realFolder = () => {
     folder ??= realpath(filesDir);
-    return await openFile(filesDir, await folder, file);
+    return folder;
   };
+  return (file) => openFile(filesDir, realFolder, file);
 }
 
-async function openFile(filesDir: string, folder: string, { path, size }: Expected): Promise<ByteSource> {
+async function openFile(filesDir: string, realFolder: () => Promise<string>, { path, size }: Expected): Promise<ByteSource> {
   const target = safeJoin(filesDir, path);
   const real = await realpath(target).catch((error: NodeJS.ErrnoException) => {
     throw new StepError(error.code === 'ENOENT' ? 'not-found' : kindOf(error), `failed to read ${path}: ${messageOf(error)}`, {
       hint: 'run download again, with the same --workspace',
     });
   });
-  if (!real.startsWith(folder + sep)) {
+  if (!real.startsWith((await realFolder()) + sep)) {
     throw new StepError('refused', `failed to read ${path}: it is a link that leads out of the model's folder`);
   }
   const file = await open(real, constants.O_RDONLY | constants.O_NOFOLLOW);

@@ -9,6 +9,7 @@ import { identityOf, namesOf, prefixOf, versionsPrefix } from '../../lib/naming.
 import { openStore } from '../../lib/open-store.ts';
 import { schema } from '../../lib/params/declare.ts';
 import {
+  copyParams,
   manifestParams,
   namingParams,
   networkParams,
@@ -42,6 +43,7 @@ export const upload = defineStep({
     ...s3Params,
     ...storeDirParams,
     ...publishParams,
+    ...copyParams,
     ...waitParams,
     ...transferParams,
     ...networkParams,
