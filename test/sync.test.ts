@@ -292,7 +292,7 @@ describe('sync', () => {
     const other = { ...env, MODEL_NAME: 'new', KEY_TEMPLATE: 'else/{name}' };
     expect(JSON.parse((await runInProcess(sync, ['--dry-run'], other)).stdout)).toMatchObject({ parts: files.size + 6, pods: 3 });
     const people = await runInProcess(sync, ['--dry-run'], other, { terminal: true });
-    expect(people.stdout).toMatch(/licence +not said\n.*to send .* 34\.\d MB[^]*which up to 3 pods could share/);
+    expect(people.stdout).toMatch(/licence +not said\n.*to send .* 34\.\d MB\n[\s\S]*which up to 3 pods could share/);
     expect(hub.cdn.requests.length).toBe(served);
     expect(s3.seen(/^(PUT|POST|DELETE)/).length).toBe(writes);
   });
