@@ -2,6 +2,7 @@ import { kindOf } from '../errors.ts';
 import type { Expected } from '../integrity.ts';
 import type { Log } from '../log.ts';
 import { type ObjectInfo, PreconditionFailed, type Store } from '../store.ts';
+import { Budget } from '../transfer/budget.ts';
 import { mapLimited } from '../transfer/pool.ts';
 import { copiesFor } from './copies.ts';
 import { type Brought, marksOf } from './inventory.ts';
@@ -39,12 +40,14 @@ export async function bring(
   progress.add(totalBytes - toSend);
   // Large files first: the last one to end is then a small one.
   const order = [...missing].sort((a, b) => b.size - a.size);
-  await mapLimited(order, concurrency, async (file) => {
+  const copying = new Budget(concurrency);
+  // Twice as many files as connections: the sender's own budgets keep to those, and one file is read while another is sent.
+  await mapLimited(order, concurrency * 2, async (file) => {
     try {
       signal.throwIfAborted();
       const key = `${prefix}/${file.path}`;
       const twin = copies.get(file.sha256 ?? '');
-      const copied = twin && (await copyFile(store, twin, key, file, log));
+      const copied = twin && (await copyFile(store, copying, twin, key, file, log, signal));
       if (copied) {
         bringing.copiedBytes += file.size;
         progress.add(file.size);
@@ -61,7 +64,16 @@ export async function bring(
 }
 
 /** A copy inside the store; undefined when its source has changed or gone, so that the file is sent instead. */
-async function copyFile(store: Store, twin: ObjectInfo, key: string, file: Expected, log: Log): Promise<Brought | undefined> {
+async function copyFile(
+  store: Store,
+  copying: Budget,
+  twin: ObjectInfo,
+  key: string,
+  file: Expected,
+  log: Log,
+  signal: AbortSignal,
+): Promise<Brought | undefined> {
+  const leave = await copying.take(1, signal);
   try {
     const { sha256 = '' } = file;
     return { info: await store.copy(twin, key, marksOf(file, sha256)), sha256 };
@@ -69,6 +81,8 @@ async function copyFile(store: Store, twin: ObjectInfo, key: string, file: Expec
     if (!(error instanceof PreconditionFailed) && kindOf(error) !== 'not-found') throw error;
     log.info({ from: twin.key, to: key }, 'not copied: the source has changed');
     return undefined;
+  } finally {
+    leave();
   }
 }
 

@@ -2,7 +2,7 @@ import { isTransient, kindOf } from '../errors.ts';
 import { type Expected, Verifier } from '../integrity.ts';
 import type { Progress } from '../progress.ts';
 import type { ObjectInfo, Store, StoreLimits, UploadedPart } from '../store.ts';
-import type { Budget } from '../transfer/budget.ts';
+import { Budget } from '../transfer/budget.ts';
 import type { BufferPool } from '../transfer/buffers.ts';
 import { moveParts } from '../transfer/parts.ts';
 import { type Brought, marksOf, rightSha256 } from './inventory.ts';
@@ -41,20 +41,28 @@ export function partSizeFor(size: number, wanted: number, { minPart, maxPart, ma
  * as it passes; the object is completed only when size and sha256 are the manifest's, else `integrity` is thrown and nothing is there.
  */
 export function makeSender(options: SenderOptions): SendFile {
+  // More files may be on their way than there are connections, so that one is read while another is sent; large ones have their parts for that.
+  const large = new Budget(options.connections.total);
   return async (file, key, uploads, signal) => {
     const partSize = partSizeFor(file.size, options.partSize, options.store.limits);
-    const source = await options.open(file);
+    const whole = file.size <= partSize;
+    const leave = whole ? () => {} : await large.take(1, signal);
     try {
-      if (file.size <= partSize) return await sendWhole(options, source, file, key, signal);
-      return await sendParts(options, source, file, key, partSize, uploads, signal);
+      const source = await options.open(file);
+      try {
+        if (whole) return await sendWhole(options, source, file, key, signal);
+        return await sendParts(options, source, file, key, partSize, uploads, signal);
+      } finally {
+        await source.close();
+      }
     } finally {
-      await source.close();
+      leave();
     }
   };
 }
 
 async function sendWhole(
-  { store, connections, buffers, progress }: SenderOptions,
+  { store, sources, connections, buffers, progress }: SenderOptions,
   source: ByteSource,
   file: Expected,
   key: string,
@@ -62,7 +70,12 @@ async function sendWhole(
 ): Promise<Brought> {
   const buffer = await buffers.take(file.size, signal);
   try {
-    await source.read(0, buffer.bytes, signal);
+    const read = await sources.take(1, signal);
+    try {
+      await source.read(0, buffer.bytes, signal);
+    } finally {
+      read();
+    }
     const verifier = new Verifier(file);
     verifier.update(buffer.bytes);
     const sha256 = verifier.finish();

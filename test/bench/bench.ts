@@ -17,6 +17,7 @@ const usage = `npm run bench -- [download] [upload] [sync] [scale] [latency] [ke
   scale: sync of 1, 4 and 16 GiB. latency: sync over a slow link by 1 to 16 connections.
   kernels: quantizing in memory, by method; needs no other program.
   compress: 1 GB of bfloat16 from disk to disk; --reference: beside llmcompressor (5.8 GB of Python).
+  One row alone: sync --size 1GiB --files 2000 (small files), sync --size 8GiB --files 1 (one large file), upload --size 2GiB.
   --runs 5     counted runs of each, after one that is not; medians are shown
   --size 2GiB  only this much, in --files files, instead of 2 GiB in two files and 1 GiB in 2,000
   --files 2
