@@ -102,7 +102,7 @@ function watchTrickle(body: IncomingMessage, stallTimeout: number, stop: (how: s
 }
 
 /** Reads a body whole. Throws `transient` when it is cut, `integrity` when it is over `limit` bytes. */
-export async function readBody(answer: HttpAnswer, limit = 64 * 1024 ** 2): Promise<Buffer> {
+export async function readBody(answer: Pick<HttpAnswer, 'body' | 'url'>, limit = 64 * 1024 ** 2): Promise<Buffer> {
   const chunks: Buffer[] = [];
   let size = 0;
   try {
