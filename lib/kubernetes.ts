@@ -103,10 +103,7 @@ async function patch(url: string, { token, ca }: InCluster, body: string, { sign
       };
       const sent = request(target, { method: 'PATCH', headers, ca, signal, agent: false, timeout: stallTimeout }, (answer) => {
         const { statusCode: status = 0 } = answer;
-        readBody({ url, body: answer }, 4 * 1024 ** 2).then(
-          (bytes) => resolve({ status, body: bytes.toString() }),
-          reject,
-        );
+        readBody({ url, body: answer }, 4 * 1024 ** 2).then((bytes) => resolve({ status, body: bytes.toString() }), reject);
       });
       sent.on('timeout', () => sent.destroy(new StepError('transient', `failed to reach ${target.origin}: it is silent`)));
       sent.on('error', reject);

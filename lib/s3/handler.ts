@@ -1,3 +1,5 @@
+import { Readable } from 'node:stream';
+import { buffer } from 'node:stream/consumers';
 import type { S3ClientConfig } from '@aws-sdk/client-s3';
 import { buildQueryString, type HttpRequest, HttpResponse } from '@smithy/core/protocols';
 import { StepError } from '../errors.ts';
@@ -12,16 +14,15 @@ interface Sent {
 
 /**
  * Carries the SDK's requests over `send`, so that S3 is asked like the Hub: one pace for all connections, the bandwidth limit, the stall watchdog.
- * Bodies are whole buffers, as this house makes them. Throws what `send` throws.
+ * Bodies are whole buffers, as this house makes them; the small streams of a probe for trailers are read first. Throws what `send` throws.
  */
 export function overSend(stallTimeout: number): Handler {
   const handler = {
     metadata: { handlerProtocol: 'http/1.1' },
     async handle(request: HttpRequest, { abortSignal }: Sent = {}): Promise<{ response: HttpResponse }> {
-      const { protocol, hostname, port, path, query, method, headers } = request;
-      const body: unknown = request.body;
-      if (body !== undefined && typeof body !== 'string' && !(body instanceof Uint8Array))
-        throw new StepError('bug', `failed to send ${method} ${path}: its body is no buffer`);
+      const { protocol, hostname, port, path, query, method } = request;
+      const { 'transfer-encoding': _, ...headers } = request.headers;
+      const body = await wholeBody(request);
       const search = query ? buildQueryString(query) : '';
       const url = `${protocol}//${hostname}${port === undefined ? '' : `:${port}`}${path}${search === '' ? '' : `?${search}`}`;
       const answer = await send(url, { method, headers, body, signal: abortSignal, stallTimeout });
@@ -30,4 +31,11 @@ export function overSend(stallTimeout: number): Handler {
     },
   };
   return handler as Handler;
+}
+
+async function wholeBody({ body, method, path }: HttpRequest): Promise<Uint8Array | string | undefined> {
+  const given: unknown = body;
+  if (given === undefined || typeof given === 'string' || given instanceof Uint8Array) return given;
+  if (given instanceof Readable) return await buffer(given);
+  throw new StepError('bug', `failed to send ${method} ${path}: its body is neither buffer nor stream`);
 }

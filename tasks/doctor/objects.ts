@@ -65,7 +65,7 @@ async function askDigests(object: ProbeObject, found: Findings): Promise<void> {
     return wrong === undefined ? { verdict: false, detail: 'a wrong x-amz-content-sha256 is taken' } : true;
   });
   await found.ask('checksum-trailer', async () => {
-    await object.put({ Body: Readable.from([bytes]), ChecksumAlgorithm: 'CRC32' });
+    await object.put({ Body: Readable.from([bytes]), ContentLength: bytes.length, ChecksumAlgorithm: 'CRC32' });
     return (await object.get()).equals(bytes) ? true : { verdict: false, detail: 'aws-chunked ends up in the object' };
   });
 }
