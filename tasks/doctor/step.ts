@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { StepError } from '../../lib/errors.ts';
 import { openBucket } from '../../lib/open-store.ts';
 import { schema } from '../../lib/params/declare.ts';
-import { networkParams, s3Params, transferParams } from '../../lib/params/groups.ts';
+import { networkParams, s3Params } from '../../lib/params/groups.ts';
 import { defineStep } from '../../lib/step.ts';
 import { cleanUp } from './clean-up.ts';
 import { reach } from './connect.ts';
@@ -15,6 +15,9 @@ import { recommend } from './settings.ts';
 /** Without these no model can be kept. */
 const needed = ['read-write', 'range', 'multipart'];
 
+/** Who asks what a store can do does not wait for one that is not there. */
+const patience = { retries: 2, stallTimeout: 15_000 };
+
 export const doctor = defineStep({
   name: 'doctor',
   summary: 'Asks an S3 what it can do, and tells the settings for it: ours, KServe, vLLM.',
@@ -22,8 +25,6 @@ export const doctor = defineStep({
   params: schema(
     {
       ...s3Params,
-      retries: { ...transferParams.retries, default: 2 },
-      stallTimeout: { ...transferParams.stallTimeout, default: '15s' },
       ...networkParams,
     },
     ['s3Bucket'],
@@ -34,7 +35,7 @@ export const doctor = defineStep({
     'conditional-writes': 'yes, no or unknown: whether several runs may publish at once.',
   },
   async run(params, ctx) {
-    const options = openBucket(params, ctx).options;
+    const options = openBucket({ ...params, ...patience }, ctx).options;
     const found = new Findings(ctx.signal);
     const { settings } = options;
     const reached = await reach(options, found);

@@ -25,7 +25,7 @@ const params = schema(
     },
     modelUri: { type: 'string', description: "URI of the published model, as upload's result gives it." },
     ...namingParams,
-    modelId: { ...modelParams.modelId, description: 'Repository on the Hub, where to go when the cache cannot give the model.' },
+    modelId: modelParams.modelId,
     ...group('Object', {
       serviceName: { type: 'string', pattern: label, description: "Name of the object (default: made of the model's)." },
       namespace: {
