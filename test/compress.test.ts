@@ -207,6 +207,16 @@ describe('the folder', () => {
   });
 });
 
+test('names of any kind stay as they are, and are text in the report', async () => {
+  const names = ['constructor', 'l.0.<img src=x onerror=alert(1)>&"\\', 'l.0.a b/..'].map((name) => `${name}.weight`);
+  await fillTensors(names.map((name) => tensor(name, [256, 256])));
+  const { dir } = await compressed(['--method', 'fp8-dynamic']);
+  expect([...(await tensorsIn(dir)).keys()]).toEqual(names.flatMap((name) => [name, `${name}_scale`]));
+  const page = await readFile(join(dir, 'report.html'), 'utf8');
+  expect(page).toContain('&#60;img src=x onerror=alert(1)&#62;');
+  expect(page).not.toContain('<img');
+});
+
 describe('config.json', () => {
   const quantization = quantizationConfig(schemeOf('w8a8'), ['re:.*lm_head$']);
   const withKey = (text: string) => withQuantization(Buffer.from(text), quantization).toString();
