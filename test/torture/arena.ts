@@ -1,0 +1,159 @@
+import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { Manifest } from '../../lib/manifest.ts';
+import { bytesOf, type Files, sha256Of } from '../fakes/content.ts';
+import { FakeHub } from '../fakes/hub.ts';
+import { tinyLlama } from '../fakes/model.ts';
+import { FakeRegistry } from '../fakes/registry.ts';
+import { FakeS3 } from '../fakes/s3.ts';
+
+export type StoreKind = 's3' | 'folder';
+
+/** Bytes that may be on their way at a kill, with the MAX_MEMORY below: part buffers, and a request's own. */
+export const inFlightBytes = 20 * 1024 ** 2;
+
+export const bucket = 'models';
+export const prefix = 'model-data/target/v1';
+/** Two models that may fight for one target. */
+export const repos = ['acme/one', 'acme/two'] as const;
+export type RepoId = (typeof repos)[number];
+const manifestKey = `.modelferry/manifests/${prefix}.json`;
+
+/** Servers, folders and two models of one round: nobody else works in them. */
+export class Arena {
+  readonly hub = new FakeHub();
+  readonly s3 = new FakeS3();
+  readonly registry = new FakeRegistry();
+  readonly models: ReadonlyMap<string, Files>;
+  readonly kind: StoreKind;
+  readonly dir: string;
+  readonly partSize: number;
+
+  private constructor(kind: StoreKind, dir: string, shardBytes: number) {
+    this.kind = kind;
+    this.dir = dir;
+    this.partSize = kind === 's3' ? 5 * 1024 ** 2 : 1024 ** 2;
+    this.models = new Map(repos.map((repo, index) => [repo, tinyLlama({ seed: index + 1, shardBytes })]));
+  }
+
+  static async open(kind: StoreKind, shardBytes: number): Promise<Arena> {
+    const arena = new Arena(kind, await mkdtemp(join(tmpdir(), 'torture-')), shardBytes);
+    await Promise.all([arena.hub.listen(), arena.s3.listen(), arena.registry.listen()]);
+    arena.s3.createBucket(bucket);
+    for (const [id, files] of arena.models) arena.hub.addRepo({ id, files });
+    await mkdir(arena.storeDir);
+    return arena;
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([this.hub.close(), this.s3.close(), this.registry.close()]);
+    await rm(this.dir, { recursive: true, force: true });
+  }
+
+  get storeDir(): string {
+    return join(this.dir, 'store');
+  }
+
+  get uri(): string {
+    return this.kind === 's3' ? `s3://${bucket}/${prefix}/` : `file://${this.storeDir}/${prefix}/`;
+  }
+
+  workspace(name: string): string {
+    return join(this.dir, `workspace-${name}`);
+  }
+
+  /** What every program is given. */
+  get env(): Record<string, string> {
+    const { accessKeyId, secretAccessKey } = this.s3.credentials;
+    const store: Record<string, string> =
+      this.kind === 's3'
+        ? { S3_BUCKET: bucket, S3_ENDPOINT: this.s3.origin, AWS_ACCESS_KEY_ID: accessKeyId, AWS_SECRET_ACCESS_KEY: secretAccessKey }
+        : { STORE_DIR: this.storeDir };
+    return {
+      ...store,
+      HF_ENDPOINT: this.hub.origin,
+      MODEL_NAME: 'target',
+      MODEL_VERSION: 'v1',
+      PART_SIZE: String(this.partSize),
+      CONCURRENCY: '4',
+      // Buffers of 16 MiB: what is on its way when a kill comes.
+      MAX_MEMORY: '170MiB',
+      STALL_TIMEOUT: '20s',
+      WAIT_TIMEOUT: '60s',
+      LOG_LEVEL: 'debug',
+    };
+  }
+
+  /** Every key of the store (a folder's own records too), with its bytes read on demand. */
+  async keys(): Promise<Map<string, () => Promise<Buffer>>> {
+    if (this.kind === 's3') {
+      const object = (key: string) => async () => (await this.s3.object(bucket, key)?.bytes()) ?? Buffer.alloc(0);
+      return new Map(this.s3.keys(bucket).map((key) => [key, object(key)]));
+    }
+    const paths = await filesBelow(this.storeDir);
+    return new Map(paths.map((path) => [path, () => readFile(join(this.storeDir, path))]));
+  }
+
+  /** The manifest that readers find now. */
+  async manifest(): Promise<Manifest | undefined> {
+    const bytes = await (await this.keys()).get(manifestKey)?.();
+    return bytes && (JSON.parse(bytes.toString('utf8')) as Manifest);
+  }
+
+  /** What is wrong with what is published: nothing when nothing is. */
+  async wrongBytes(): Promise<string[]> {
+    const manifest = await this.manifest();
+    if (manifest === undefined) return [];
+    const model = this.models.get(manifest.source.repo);
+    if (model === undefined) return [`the manifest names ${manifest.source.repo}`];
+    const keys = await this.keys();
+    const faults: string[] = [];
+    const named = manifest.files.map(({ path }) => path).sort();
+    const wanted = [...model.keys()].sort();
+    if (named.join() !== wanted.join()) faults.push(`the manifest names ${named.join()}`);
+    for (const [path, content] of model) {
+      const bytes = await keys.get(`${prefix}/${path}`)?.();
+      if (bytes === undefined) faults.push(`${path} is published and missing`);
+      else if (!bytes.equals(bytesOf(content))) faults.push(`${path} is published with wrong bytes`);
+      const entry = manifest.files.find((file) => file.path === path);
+      if (entry?.sha256 !== sha256Of(content)) faults.push(`${path} has a wrong digest in the manifest`);
+    }
+    return faults;
+  }
+
+  /** What lies in the store that a finished run has no use for. */
+  async leftInStore(): Promise<string[]> {
+    const manifest = await this.manifest();
+    const model = manifest && this.models.get(manifest.source.repo);
+    const files = [...(model?.keys() ?? [])].map((path) => `${prefix}/${path}`);
+    const records = manifest ? ['manifests', 'source', 'stored'].map((kind) => `.modelferry/${kind}/${prefix}.json`) : [];
+    const own = '.modelferry/folder-store';
+    const sides = this.kind === 'folder' ? [...files, ...records].map((key) => `${own}/objects/${key}.json`) : [];
+    const wanted = new Set([...files, ...records, ...sides, `${own}/locks/`, `${own}/tmp/`]);
+    const uploads = this.s3.uploads(bucket).map(({ key }) => `upload of ${key}`);
+    return [...[...(await this.keys()).keys()].filter((key) => !wanted.has(key)), ...uploads];
+  }
+
+  /** What lies in a workspace besides whole models. */
+  async leftInWorkspace(name: string): Promise<string[]> {
+    const good = /^(model_s3_uri|model_version_id|acme--(one|two)\/[^/]+\/(manifest\.json|source\.json|run-id|files\/.+))$/;
+    return (await filesBelow(this.workspace(name))).filter((path) => !good.test(path)).map((path) => `${name}: ${path}`);
+  }
+
+  /** Bytes of model files that the store was sent, and that the Hub and its CDN gave. */
+  get moved(): { sent: number; got: number } {
+    const toModel = this.s3.requests.filter(({ method, url }) => method === 'PUT' && url.startsWith(`/${bucket}/${prefix}/`));
+    return { sent: toModel.reduce((sum, { bytesIn }) => sum + bytesIn, 0), got: this.hub.servedBytes };
+  }
+}
+
+/** Every file and link below a folder, and every folder that has nothing in it. */
+async function filesBelow(dir: string): Promise<string[]> {
+  const entries = await readdir(dir, { withFileTypes: true, recursive: true }).catch(() => []);
+  const path = (entry: { parentPath: string; name: string }) => join(entry.parentPath, entry.name).slice(dir.length + 1);
+  const paths = entries.map(path);
+  return entries
+    .filter((entry) => !entry.isDirectory() || !paths.some((other) => other.startsWith(`${path(entry)}/`)))
+    .map((entry) => (entry.isDirectory() ? `${path(entry)}/` : path(entry)));
+}
