@@ -1,11 +1,10 @@
-import { randomUUID } from 'node:crypto';
-import { readFileSync, readlinkSync } from 'node:fs';
 import { type FileHandle, link, mkdir, open, rename, rm, unlink } from 'node:fs/promises';
-import { hostname } from 'node:os';
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { kindOf, messageOf, StepError } from './errors.ts';
+import { isGone, type LockHolder, orUndefined, ownHolder } from './holder.ts';
 import type { Log } from './log.ts';
+import { sweepTemporaries, temporaryName } from './temporary.ts';
 import { showDuration } from './units.ts';
 
 export interface LockOptions {
@@ -19,18 +18,6 @@ export interface LockOptions {
   staleMs?: number;
 }
 
-/** Who holds a lock. Without /proc (not Linux) only host, pid and id are known, and only its age is judged. */
-export interface LockHolder {
-  host: string;
-  /** Machines may share a name: this tells them, and their restarts, apart. */
-  bootId?: string | undefined;
-  pid: number;
-  pidNamespace?: string | undefined;
-  /** Clock ticks from boot: a pid is used again, a pid with its start is not. */
-  startTime?: string | undefined;
-  id: string;
-}
-
 const hourMs = 3_600_000;
 
 /**
@@ -40,6 +27,7 @@ const hourMs = 3_600_000;
 export async function withLock<T>(path: string, options: LockOptions, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const lost = new AbortController();
   const held = await acquire(path, options);
+  await sweepTemporaries(dirname(path));
   const renewing = renew(path, held, options, (error) => lost.abort(error));
   try {
     return await work(AbortSignal.any([options.signal, lost.signal]));
@@ -132,7 +120,7 @@ export async function isStale(path: string, seen: SeenLock, staleMs: number): Pr
 
 /** The time (ms) by the clock of whoever keeps the volume, which may be far from ours: that of a file written this moment. */
 async function volumeNow(path: string): Promise<number> {
-  const probe = `${path}.${randomUUID()}.now`;
+  const probe = `${path}.${temporaryName()}`;
   try {
     await using file = await open(probe, 'wx');
     await file.write('now', 0);
@@ -148,7 +136,7 @@ async function volumeNow(path: string): Promise<number> {
  * which is put back. (Should a third run make a lock in that moment, the one moved finds at its next renewal that it has lost.)
  */
 export async function takeAway(path: string, judged: SeenLock): Promise<boolean> {
-  const aside = `${path}.${randomUUID()}.stale`;
+  const aside = `${path}.${temporaryName()}`;
   try {
     await rename(path, aside);
   } catch (error) {
@@ -207,34 +195,6 @@ function lostError(path: string, why: string): StepError {
   return new StepError('transient', `failed to keep the lock of ${dirname(path)}: ${why}`, { hint: 'run it again' });
 }
 
-let known: Omit<LockHolder, 'id'> | undefined;
-
-/** Whether the process that holds something is gone; undefined where it cannot be seen from here: another machine, or another pod. */
-export function isGone(holder: LockHolder): boolean | undefined {
-  const own = ownHolder();
-  const near = holder.pidNamespace !== undefined && holder.pidNamespace === own.pidNamespace && holder.bootId === own.bootId;
-  return near && holder.host === own.host ? holder.startTime !== startTimeOf(holder.pid) : undefined;
-}
-
-/** This process, as it names itself in what it holds. */
-export function ownHolder(): LockHolder {
-  known ??= {
-    host: hostname(),
-    bootId: orUndefined(() => readFileSync('/proc/sys/kernel/random/boot_id', 'utf8').trim()),
-    pid: process.pid,
-    pidNamespace: orUndefined(() => readlinkSync('/proc/self/ns/pid')),
-    startTime: startTimeOf(process.pid),
-  };
-  return { ...known, id: randomUUID() };
-}
-
-/** Field 22 of /proc/<pid>/stat (proc(5)); the name in field 2 may hold spaces and brackets. Undefined when no such process lives. */
-function startTimeOf(pid: number): string | undefined {
-  const text = orUndefined(() => readFileSync(`/proc/${pid}/stat`, 'utf8')) ?? '';
-  const [state = 'X', ...rest] = text.slice(text.lastIndexOf(')') + 2).split(' ');
-  return /[ZX]/.test(state) ? undefined : rest[18];
-}
-
 function parse(text: string): LockHolder | undefined {
   const value = orUndefined(() => JSON.parse(text) as Partial<LockHolder>);
   return typeof value?.pid === 'number' && typeof value.host === 'string' ? (value as LockHolder) : undefined;
@@ -243,12 +203,4 @@ function parse(text: string): LockHolder | undefined {
 function nameOf({ text }: SeenLock): string {
   const holder = parse(text);
   return holder ? `process ${holder.pid} on ${holder.host}` : 'an unknown run';
-}
-
-function orUndefined<T>(read: () => T): T | undefined {
-  try {
-    return read();
-  } catch {
-    return undefined;
-  }
 }

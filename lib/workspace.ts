@@ -3,6 +3,7 @@ import { dirname, isAbsolute, join, relative, resolve, sep } from 'node:path';
 import { messageOf, StepError } from './errors.ts';
 import { sha256Of } from './integrity.ts';
 import { pathFault } from './paths.ts';
+import { sweepTemporaries, temporaryName } from './temporary.ts';
 
 /** Where things lie in the folder of one model (design section 6). */
 export interface ModelFolder {
@@ -52,10 +53,11 @@ export function safeJoin(folder: string, path: string): string {
   return joined;
 }
 
-/** Writes a file so that a reader sees all of it or none: temp, fsync, rename. */
+/** Writes a file so that a reader sees all of it or none: temp, fsync, rename. What killed runs left beside it goes. */
 export async function writeAtomically(path: string, bytes: Uint8Array | string): Promise<void> {
   await mkdir(dirname(path), { recursive: true });
-  const temporary = `${path}.${process.pid}.tmp`;
+  await sweepTemporaries(dirname(path));
+  const temporary = `${path}.${temporaryName()}`;
   try {
     const file = await open(temporary, 'w');
     try {

@@ -5,7 +5,8 @@ import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { type LockHolder, look, takeAway, withLock } from '../lib/lock.ts';
+import type { LockHolder } from '../lib/holder.ts';
+import { look, takeAway, withLock } from '../lib/lock.ts';
 import { createLog, Redactor } from '../lib/log.ts';
 
 let dir: string;

@@ -1,6 +1,6 @@
-import { randomUUID } from 'node:crypto';
 import { mkdir, open, readFile, rename, rmdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { temporaryName } from '../temporary.ts';
 
 /** Writes JSON so that a reader sees all of it or none. */
 export async function writeJson(temporary: string, path: string, value: unknown): Promise<void> {
@@ -22,7 +22,7 @@ export async function readJson<T>(path: string): Promise<T | undefined> {
 /** A name for a file that is not finished yet, in a folder that is there. */
 export async function temporaryIn(dir: string): Promise<string> {
   await mkdir(dir, { recursive: true });
-  return join(dir, randomUUID());
+  return join(dir, temporaryName());
 }
 
 /** A rename into a folder that another writer may be tidying away just now. */

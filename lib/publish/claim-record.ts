@@ -1,4 +1,4 @@
-import type { LockHolder } from '../lock.ts';
+import type { LockHolder } from '../holder.ts';
 
 /** An unfinished multipart upload that a claim names: whose it is, and what for. */
 export interface ClaimedUpload {

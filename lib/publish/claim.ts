@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isTransient, kindOf, messageOf, StepError } from '../errors.ts';
-import { isGone, ownHolder } from '../lock.ts';
+import { isGone, ownHolder } from '../holder.ts';
 import { type ObjectInfo, PreconditionFailed, type Store } from '../store.ts';
 import { type ClaimOptions, type ClaimTiming, defaultTiming, type JoinedPlan } from './claim-options.ts';
 import { type ClaimedUpload, type ClaimRecord, claimBytes, parseClaim } from './claim-record.ts';

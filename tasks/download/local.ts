@@ -1,8 +1,8 @@
-import { randomUUID } from 'node:crypto';
 import { lstat, mkdir, open, readdir, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { StepError } from '../../lib/errors.ts';
 import { caseCollisions, parents } from '../../lib/paths.ts';
+import { temporaryName } from '../../lib/temporary.ts';
 
 /**
  * The regular files below a folder with their sizes in bytes, by path, as far as they are wanted. All else that is there goes when `prune` is
@@ -33,7 +33,7 @@ export async function localFiles(dir: string, wanted: readonly string[], prune: 
 export async function checkCollisions(dir: string, paths: readonly string[]): Promise<void> {
   const colliding = caseCollisions([...paths, ...new Set(paths.flatMap(parents))]);
   if (colliding.length === 0) return;
-  const probe = join(dir, `.probe-${randomUUID()}`);
+  const probe = join(dir, `.probe.${temporaryName()}`);
   try {
     const same: string[] = [];
     for (const group of colliding) {
