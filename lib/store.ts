@@ -76,6 +76,11 @@ export interface Store {
   detached(): Store;
   /** Finds out what this store can do, once: whether it honours conditions by itself. Where not, `put` and `delete` look first, which leaves a gap. */
   probe(probeKey: string): Promise<{ conditionalWrites: boolean }>;
+  /**
+   * Takes away what killed runs left and no claim names: the probe's object, temporary files, half of a claim's deletion. What a living run
+   * works with stays. Reads only where nothing was left.
+   */
+  sweep(records: { probe: string; claim: string }): Promise<void>;
   /** The store's clock: staleness of claims is told by it, not by ours. */
   now(): Date;
   head(key: string): Promise<ObjectInfo | undefined>;

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -38,5 +38,24 @@ describe('a folder store whose writer is killed', () => {
         expect(info?.metadata?.round, `${key} after kill ${kill}`).toBe(found?.bytes.toString().slice(1));
       }
     }
+  });
+
+  test('keeps nothing of it: no temporary file, no lock, no half of an upload', async () => {
+    for (let kill = 0; kill < 6; kill += 1) {
+      const child = spawn(process.execPath, ['--input-type=module', '--eval', writer, dir], { stdio: ['ignore', 'pipe', 'inherit'] });
+      await once(child.stdout, 'data');
+      child.kill('SIGKILL');
+      await once(child, 'exit');
+    }
+    // A delete that was killed between the object and its record.
+    const store = new FolderStore(dir, '.modelferry');
+    await store.put('.modelferry/claims/x.json', Buffer.from('{}'));
+    await rm(join(dir, '.modelferry/claims/x.json'));
+    await store.sweep({ claim: '.modelferry/claims/x.json' });
+    const own = join(dir, '.modelferry/folder-store');
+    expect([await readdir(join(own, 'tmp')), await readdir(join(own, 'locks'))]).toEqual([[], []]);
+    expect((await readdir(join(own, 'objects'), { recursive: true })).filter((name) => name.endsWith('.json')).sort()).toEqual(
+      ['a', 'b', 'c'].map((name) => `models/${name}.json`),
+    );
   });
 });

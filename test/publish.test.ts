@@ -318,6 +318,41 @@ describe('publish', () => {
     expect(server.object(bucket, claimKey)).toBeUndefined();
   });
 
+  test('takes away what a run left that was killed right after its manifest', async () => {
+    await run();
+    const runId = await leaveClaim({ ageMs: 0, unnamed: true });
+    await optionsFor({}).store.put('.modelferry/probe', Buffer.from('asked'));
+    expect(await run({ runId })).toMatchObject({ unchanged: true });
+    expect(server.object(bucket, claimKey)).toBeUndefined();
+    expect(server.object(bucket, '.modelferry/probe')).toBeUndefined();
+    expect(openUploads()).toEqual([]);
+  });
+
+  test('leaves the claim of a living run alone where nothing is to be done', async () => {
+    await run();
+    await leaveClaim({ ageMs: 0 });
+    expect(await run()).toMatchObject({ unchanged: true });
+    expect(server.object(bucket, claimKey)).toBeDefined();
+    expect(openUploads().length).toBe(1);
+  });
+
+  test('believes in conditional writes also when another run takes the probe away in the middle', async () => {
+    const { store } = optionsFor({});
+    server.fail({
+      on: ({ method, url, headers }) => {
+        const asks = method === 'PUT' && url.includes('/probe') && headers['if-none-match'] !== undefined;
+        if (asks && !taken) {
+          taken = true;
+          server.buckets.get(bucket)?.remove('.modelferry/probe');
+        }
+        return false;
+      },
+    });
+    let taken = false;
+    expect(await store.probe('.modelferry/probe')).toEqual({ conditionalWrites: true });
+    expect(taken).toBe(true);
+  });
+
   test('takes its own claim over at once', async () => {
     const runId = await leaveClaim({ ageMs: 0 });
     await run({ runId });

@@ -1,10 +1,10 @@
 import { createHash, randomUUID } from 'node:crypto';
-import { mkdir, open, readdir, rm } from 'node:fs/promises';
+import { mkdir, open, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { StepError } from '../errors.ts';
 import { checkPaths } from '../paths.ts';
 import type { MultipartUpload, ObjectInfo, OpenUpload, StoredPart, UploadedPart } from '../store.ts';
-import { ignoreMissing, readJson, tidy } from './files.ts';
+import { ignoreMissing, readJson, renameInto, tidy } from './files.ts';
 import type { FolderObjects } from './objects.ts';
 
 interface UploadRecord {
@@ -27,12 +27,14 @@ export class FolderMultiparts {
     { size, partSize, metadata = {} }: { size: number; partSize: number; metadata?: Record<string, string> },
   ): Promise<MultipartUpload> {
     const uploadId = randomUUID();
-    const dir = this.#uploadDir(uploadId);
-    await mkdir(dir, { recursive: true });
+    // Made aside: what is among the uploads is one, whenever a run is killed.
+    const dir = await this.#objects.temporary();
+    await mkdir(dir);
     const record: UploadRecord = { key, partSize, metadata, initiated: new Date().toISOString() };
     const file = await open(join(dir, 'data'), 'w');
     await file.truncate(size).finally(() => file.close());
-    await this.#objects.writeRecord(join(dir, 'upload.json'), record);
+    await writeFile(join(dir, 'upload.json'), JSON.stringify(record));
+    await renameInto(dir, this.#uploadDir(uploadId));
     return { key, uploadId };
   }
 
@@ -90,7 +92,9 @@ export class FolderMultiparts {
   }
 
   async abort({ uploadId }: MultipartUpload): Promise<void> {
-    await rm(this.#uploadDir(uploadId), { recursive: true, force: true });
+    const aside = await this.#objects.temporary();
+    await rename(this.#uploadDir(uploadId), aside).catch(ignoreMissing);
+    await rm(aside, { recursive: true, force: true });
     await tidy(join(this.#objects.own, 'uploads'), this.#objects.dir);
   }
 

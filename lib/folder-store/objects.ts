@@ -1,13 +1,14 @@
 import { createHash } from 'node:crypto';
 import type { Stats } from 'node:fs';
-import { link, mkdir, open, rm, stat } from 'node:fs/promises';
+import { link, mkdir, open, readdir, rm, stat } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ownHolder } from '../holder.ts';
 import { isStale, look, takeAway } from '../lock.ts';
 import { type Condition, type ObjectInfo, PreconditionFailed } from '../store.ts';
+import { sweepTemporaries } from '../temporary.ts';
 import { safeJoin } from '../workspace.ts';
-import { ignoreMissing, readJson, renameInto, temporaryIn, writeJson } from './files.ts';
+import { ignoreMissing, readJson, renameInto, temporaryIn, tidy, writeJson } from './files.ts';
 
 interface SideRecord {
   etag: string;
@@ -104,6 +105,26 @@ export class FolderObjects {
     } finally {
       await rm(lock, { force: true });
     }
+  }
+
+  /** Takes away the temporary files and locks that killed runs left: a lock is otherwise looked at only by who wants the same key. */
+  async sweep(): Promise<void> {
+    await sweepTemporaries(join(this.own, 'tmp'));
+    const locks = join(this.own, 'locks');
+    for (const name of (await readdir(locks).catch(ignoreMissing)) ?? []) {
+      const holder = await look(join(locks, name));
+      if (holder && (await isStale(join(locks, name), holder, lockStaleMs))) await takeAway(join(locks, name), holder);
+    }
+    await sweepTemporaries(locks);
+  }
+
+  /** Takes the record of a key away whose object is gone: a delete that was killed in the middle. */
+  async sweepRecord(key: string): Promise<void> {
+    if ((await this.head(key)) || (await stat(this.sidePath(key)).catch(ignoreMissing)) === undefined) return;
+    await this.locked(key, async () => {
+      if (!(await this.head(key))) await rm(this.sidePath(key), { force: true });
+    });
+    await tidy(dirname(this.sidePath(key)), this.dir);
   }
 
   /** A file that was put there by hand, or changed since, has no record. */

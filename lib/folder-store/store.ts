@@ -46,7 +46,13 @@ export class FolderStore implements Store {
   }
 
   async probe(): Promise<{ conditionalWrites: boolean }> {
+    await this.#objects.sweep();
     return { conditionalWrites: true };
+  }
+
+  async sweep({ claim }: { claim: string }): Promise<void> {
+    await this.#objects.sweep();
+    await this.#objects.sweepRecord(claim);
   }
 
   now(): Date {

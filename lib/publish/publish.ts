@@ -6,6 +6,7 @@ import { bring } from './bring.ts';
 import { Claim } from './claim.ts';
 import { type ControlKeys, controlKeys, type Published, readPublished } from './control.ts';
 import { copiesFor } from './copies.ts';
+import { clearLeftovers } from './leftovers.ts';
 import { checkPlace, extraForeign, inventoryOf, look, refuseForeign, some } from './look.ts';
 import type { PublishOptions } from './options.ts';
 import { seal } from './seal.ts';
@@ -42,7 +43,10 @@ export async function publish(options: PublishOptions): Promise<PublishOutcome> 
   const keys = controlKeys(controlPrefix, prefix);
   await checkPlace(options, keys);
   const done = await look(options, keys);
-  if (done) return unchanged(done, log, `${store.uri}/${prefix}/`);
+  if (done) {
+    await clearLeftovers(options, keys);
+    return unchanged(done, log, `${store.uri}/${prefix}/`);
+  }
   const { conditionalWrites } = await store.probe(keys.probe);
   if (!conditionalWrites)
     log.warn({ store: store.uri }, 'this store has no conditional writes: let only one run at a time publish a model');

@@ -72,6 +72,11 @@ export class S3Store implements Store, Prober {
     return { conditionalWrites: found.conditionalWrites };
   }
 
+  async sweep({ probe }: { probe: string }): Promise<void> {
+    if (this.#s3.options.settings.aws) return;
+    if (await this.head(probe)) await this.delete([probe]);
+  }
+
   now(): Date {
     return this.#s3.now();
   }
