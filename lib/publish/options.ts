@@ -29,6 +29,8 @@ export interface PublishOptions {
   /** ms */
   waitTimeout: number;
   concurrency: number;
+  /** Looks into the files before the first is brought; what it throws ends all. */
+  inspect?: ((signal: AbortSignal) => Promise<void>) | undefined;
   claimTiming?: ClaimTiming | undefined;
   /** Sends one file to `key`; its sha256 is checked before the object is there. */
   send: SendFile;

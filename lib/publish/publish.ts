@@ -130,6 +130,7 @@ async function bringAndPublish(options: PublishOptions, keys: ControlKeys, claim
   const old = await readPublished(store, keys.manifest);
   const inventory = await inventoryOf(options, keys, old);
   refuseForeign(inventory, options);
+  await options.inspect?.(options.signal);
   // From here until the new manifest stands, the model does not exist for anyone.
   if (old) await store.delete([keys.manifest], { etag: old.info.etag });
   const { brought, uploadedBytes, copiedBytes } = await bring(options, content.files, inventory.right, uploads);

@@ -10,6 +10,7 @@ import {
   hubParams,
   modelParams,
   networkParams,
+  policyParams,
   selectionParams,
   transferParams,
   waitParams,
@@ -18,6 +19,7 @@ import {
 import { manifestResults } from '../../lib/params/results.ts';
 import { isSkipped, passOn, resultsOf } from '../../lib/pass-on.ts';
 import { checkPaths } from '../../lib/paths.ts';
+import { checkKnown } from '../../lib/policy/policy.ts';
 import { selectFiles } from '../../lib/selection.ts';
 import { defineStep } from '../../lib/step.ts';
 import { checkFreeSpace, manifestResult, modelFolder, writeAtomically } from '../../lib/workspace.ts';
@@ -33,6 +35,7 @@ export const download = defineStep({
     {
       ...modelParams,
       ...selectionParams,
+      ...policyParams,
       ...hubParams,
       ...workspaceParams,
       verify: { type: 'boolean', description: 'Hash files that are there already again.', default: false },
@@ -60,6 +63,7 @@ export const download = defineStep({
       const files = selectFiles(await listFiles(hub, modelId, commit), selection);
       const paths = files.map(({ path }) => path);
       checkPaths(paths);
+      checkKnown(params, { license: info.license, paths }, log);
       return { files, paths, totalBytes: files.reduce((sum, { size }) => sum + size, 0) };
     };
 

@@ -16,6 +16,7 @@ import {
   namingParams,
   networkParams,
   planParams,
+  policyParams,
   publishParams,
   runParams,
   s3Params,
@@ -26,6 +27,8 @@ import {
 } from '../../lib/params/groups.ts';
 import { publishResults } from '../../lib/params/results.ts';
 import { checkPaths } from '../../lib/paths.ts';
+import { checkContent, checkKnown } from '../../lib/policy/policy.ts';
+import { Seen } from '../../lib/policy/seen.ts';
 import { prefixesToCopyFrom } from '../../lib/publish/copies.ts';
 import { showPlan } from '../../lib/publish/plan.ts';
 import { planPublish, publish, type SendFile } from '../../lib/publish/publish.ts';
@@ -48,6 +51,7 @@ const params = schema({
   ...storeDirParams,
   ...publishParams,
   ...copyParams,
+  ...policyParams,
   ...waitParams,
   ...runParams,
   shard: { type: 'string', description: 'Bring only this shard of --plan, as 0/4, and publish nothing.', 'x-group': 'Plan' },
@@ -75,7 +79,9 @@ export const sync = defineStep({
     const source = { repo: modelId, commit: info.commit };
     const selection = { allowPatterns, ignorePatterns, profile };
     const files = selectFiles(await listFiles(hub, modelId, info.commit), selection);
-    checkPaths(files.map(({ path }) => path));
+    const paths = files.map(({ path }) => path);
+    checkPaths(paths);
+    checkKnown(params, { license: info.license, paths }, ctx.log);
     const names = namesOf(source, params);
     const prefix = prefixOf(keyTemplate, source, names, controlPrefix);
     const uri = `${store.uri}/${prefix}/`;
@@ -100,9 +106,13 @@ export const sync = defineStep({
       ctx.print(showPlan(uri, { ...plan, source, terms: info, partSize, limits: store.limits }, ctx.terminal));
       return nothing(info.commit);
     }
-    const send = sender(model);
+    const seen = new Seen();
+    const byPath = new Map(files.map((file) => [file.path, file]));
+    const open = async (path: string) => hubBytes(model, byPath.get(path) as (typeof files)[number]);
+    const inspect = (signal: AbortSignal) => checkContent({ policy: params, files, open, seen, concurrency, signal, log: ctx.log });
+    const send = senderFor(params, ctx, store, model, seen);
     const { waitTimeout, runId = randomUUID() } = params;
-    const outcome = await publish({ ...common, progress: ctx.progress, runId, waitTimeout, send });
+    const outcome = await publish({ ...common, progress: ctx.progress, runId, waitTimeout, inspect, send });
     const sha256 = sha256Of(outcome.bytes);
     return {
       manifest: `${controlPrefix}/manifests/${prefix}.json`,
@@ -132,11 +142,11 @@ function missing(what: string): StepError {
   return new StepError('usage', `failed to read parameters: ${what}`, { hint: 'see --help for every parameter' });
 }
 
-/** Sends files of a model on the Hub as they come. */
-function senderFor({ concurrency, partSize, maxMemory }: Params, ctx: StepContext, store: Store, model: HubModel): SendFile {
+/** Sends files of a model on the Hub as they come, and compares them with what a look into them saw. */
+function senderFor({ concurrency, partSize, maxMemory }: Params, ctx: StepContext, store: Store, model: HubModel, seen?: Seen): SendFile {
   return makeSender({
     store,
-    open: async (file) => hubBytes(model, file),
+    open: async (file) => (seen === undefined ? hubBytes(model, file) : seen.compare(file.path, hubBytes(model, file))),
     partSize,
     connections: new Budget(concurrency),
     sources: new Budget(concurrency),

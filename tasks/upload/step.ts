@@ -13,6 +13,7 @@ import {
   manifestParams,
   namingParams,
   networkParams,
+  policyParams,
   publishParams,
   s3Params,
   storeDirParams,
@@ -22,6 +23,7 @@ import {
 } from '../../lib/params/groups.ts';
 import { publishResults } from '../../lib/params/results.ts';
 import { isSkipped, resultsOf } from '../../lib/pass-on.ts';
+import { checkContent, checkKnown } from '../../lib/policy/policy.ts';
 import { contentOf } from '../../lib/publish/content.ts';
 import { prefixesToCopyFrom } from '../../lib/publish/copies.ts';
 import { showPlan } from '../../lib/publish/plan.ts';
@@ -44,6 +46,7 @@ export const upload = defineStep({
     ...storeDirParams,
     ...publishParams,
     ...copyParams,
+    ...policyParams,
     ...waitParams,
     ...transferParams,
     ...networkParams,
@@ -92,16 +95,23 @@ export const upload = defineStep({
       rayHash: params.rayHash,
       concurrency: params.concurrency,
     };
+    const { files } = manifest;
+    checkKnown(params, { license: termsOf(common.source).license, paths: files.map((file) => file.path) }, ctx.log);
     if (ctx.dryRun) {
       const facts = { source: manifest.source, terms: termsOf(common.source), partSize: params.partSize, limits: store.limits };
       ctx.print(showPlan(uri, { ...(await planPublish(common)), ...facts }, ctx.terminal));
       return results(manifest, bytes, nothing);
     }
     const { waitTimeout } = params;
+    const byPath = new Map(files.map((file) => [file.path, file]));
+    const openFile = localFiles(folder.files);
+    const open = (name: string) => openFile(byPath.get(name) as (typeof files)[number]);
+    const inspect = (signal: AbortSignal) =>
+      checkContent({ policy: params, files, open, concurrency: params.concurrency, signal, log: ctx.log });
     return await withLock(folder.lock, { ...ctx, waitTimeout }, async (signal) => {
       const send = makeSender({
         store,
-        open: localFiles(folder.files),
+        open: openFile,
         partSize: params.partSize,
         connections: new Budget(params.concurrency),
         // A disk gives more than one reader takes; a part read ahead is memory taken.
@@ -109,7 +119,8 @@ export const upload = defineStep({
         buffers: new BufferPool(bufferBytes(params.maxMemory)),
         progress: ctx.progress,
       });
-      const outcome = await publish({ ...common, signal, progress: ctx.progress, runId: await runIdOf(folder), waitTimeout, send });
+      const runId = await runIdOf(folder);
+      const outcome = await publish({ ...common, signal, progress: ctx.progress, runId, waitTimeout, inspect, send });
       await writeAtomically(join(workspace, 'model_s3_uri'), uri);
       return results(outcome.manifest, outcome.bytes, outcome);
     });

@@ -1,0 +1,119 @@
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { download } from '../tasks/download/step.ts';
+import { sync } from '../tasks/sync/step.ts';
+import { upload } from '../tasks/upload/step.ts';
+import { FakeHub } from './fakes/hub.ts';
+import { tinyLlama } from './fakes/model.ts';
+import { runInProcess } from './fakes/program.ts';
+import { FakeS3 } from './fakes/s3.ts';
+
+/** `pickle.dumps(os.system ...)` as Python writes it by protocol 2, and an ordered dict that imports what is listed. */
+const evil = Buffer.from('\x80\x02cposix\nsystem\nq\x00X\x04\x00\x00\x00trueq\x01\x85q\x02Rq\x03.', 'latin1');
+const good = Buffer.from('\x80\x02ccollections\nOrderedDict\nq\x00)Rq\x01.', 'latin1');
+
+let hub: FakeHub;
+let s3: FakeS3;
+let dir: string;
+let env: Record<string, string>;
+beforeEach(async () => {
+  hub = new FakeHub();
+  s3 = new FakeS3();
+  await Promise.all([hub.listen(), s3.listen()]);
+  s3.createBucket('models');
+  const { accessKeyId, secretAccessKey } = s3.credentials;
+  dir = await mkdtemp(join(tmpdir(), 'policy-'));
+  env = {
+    MODEL_ID: 'acme/model',
+    WORKSPACE: dir,
+    HF_ENDPOINT: hub.origin,
+    S3_BUCKET: 'models',
+    S3_ENDPOINT: s3.origin,
+    AWS_ACCESS_KEY_ID: accessKeyId,
+    AWS_SECRET_ACCESS_KEY: secretAccessKey,
+    RETRIES: '1',
+  };
+});
+afterEach(async () => {
+  await Promise.all([hub.close(), s3.close()]);
+  await rm(dir, { recursive: true });
+});
+
+function model(more: Record<string, Buffer>, license = 'apache-2.0'): void {
+  const files = tinyLlama();
+  files.set('README.md', Buffer.from(license === '' ? '# Nothing said\n' : `---\nlicense: ${license}\n---\n`));
+  for (const [path, bytes] of Object.entries(more)) files.set(path, bytes);
+  hub.addRepo({ id: 'acme/model', files });
+}
+
+/** Both ways into the store: over a workspace, and streamed. */
+const ways = {
+  'download and upload': async (more: Record<string, string>) => {
+    const { MODEL_ID, ...rest } = { ...env, ...more };
+    const downloaded = await runInProcess(download, [], { ...env, ...more });
+    return downloaded.exitCode === 0 ? await runInProcess(upload, [], rest) : downloaded;
+  },
+  sync: async (more: Record<string, string>) => await runInProcess(sync, [], { ...env, ...more }),
+};
+
+describe.each(Object.entries(ways))('%s', (_, run) => {
+  test('refuses a pickle that imports what is not listed, before a byte is published, and names file and import', async () => {
+    model({ 'pytorch_model.bin': evil, 'sub/more.pt': evil });
+    const { exitCode, stderr } = await run({});
+    expect(exitCode, stderr).toBe(7);
+    for (const word of ['pytorch_model.bin', 'sub/more.pt', 'posix.system', '--ignore-patterns']) expect(stderr).toContain(word);
+    expect(s3.keys('models')).toEqual([]);
+    expect((await run({ IGNORE_PATTERNS: '*.bin *.pt' })).exitCode).toBe(0);
+  });
+
+  test('takes weights that are pickles, tells Python files, and takes all of it where that is said', async () => {
+    model({ 'pytorch_model.bin': good, 'modeling_custom.py': Buffer.from('print()') });
+    const { exitCode, stderr } = await run({});
+    expect(exitCode, stderr).toBe(0);
+    expect(stderr).toContain('modeling_custom.py');
+    model({ 'pytorch_model.bin': evil });
+    const always = await run({ ALLOW_UNSAFE: 'always', MODEL_VERSION: 'evil' });
+    expect([always.exitCode, always.stderr]).toEqual([0, expect.stringContaining('posix.system')]);
+  });
+
+  test('takes no pickle and no Python file at all where that is said', async () => {
+    model({ 'weights.pt': good, 'modeling_custom.py': Buffer.from('print()') });
+    const byName = await run({ ALLOW_UNSAFE: 'never' });
+    expect([byName.exitCode, byName.stderr]).toEqual([
+      7,
+      expect.stringMatching(/weights\.pt.*modeling_custom\.py|modeling_custom\.py.*weights\.pt/),
+    ]);
+    model({ 'other.bin': good });
+    const byBytes = await run({ ALLOW_UNSAFE: 'never' });
+    expect([byBytes.exitCode, byBytes.stderr]).toEqual([7, expect.stringContaining('other.bin is a pickle')]);
+    expect(s3.keys('models')).toEqual([]);
+  });
+
+  test('looks at the licence before a byte moves', async () => {
+    model({}, 'cc-by-nc-4.0');
+    const { requests } = hub.cdn;
+    const policies: Record<string, string>[] = [{ DENY_LICENSES: 'cc-by-nc*' }, { ALLOW_LICENSES: 'mit apache-2.0' }];
+    for (const more of policies) {
+      const { exitCode, stderr } = await run(more);
+      expect([exitCode, stderr]).toEqual([7, expect.stringContaining('cc-by-nc-4.0')]);
+    }
+    model({}, '');
+    expect([(await run({ REQUIRE_LICENSE: 'true' })).exitCode, (await run({ ALLOW_LICENSES: '*' })).exitCode]).toEqual([7, 7]);
+    expect([requests.length, s3.keys('models')]).toEqual([0, []]);
+    model({}, 'MIT');
+    expect((await run({ ALLOW_LICENSES: 'mit,apache-2.0', REQUIRE_LICENSE: 'true', DENY_LICENSES: 'gpl*' })).exitCode).toBe(0);
+  });
+});
+
+test('a Hub that shows other bytes to a look than to the one who takes them all is found out', async () => {
+  // A pickle at the end of an archive would be looked at by ranges: here the first bytes are shown clean, once.
+  const large = Buffer.concat([evil, Buffer.alloc(200_000, 0xff)]);
+  model({ 'pytorch_model.bin': large });
+  hub.cdn.fail({ on: ({ method, headers }) => method === 'GET' && headers.range !== undefined, times: 9, flipByteAt: 0 });
+  const { exitCode, stderr } = await runInProcess(sync, [], env);
+  expect([exitCode, stderr]).toEqual([6, expect.stringContaining('other bytes came than were looked into')]);
+  expect(s3.object('models', '.modelferry/manifests/model-data/model')).toBeUndefined();
+  expect(s3.keys('models', '.modelferry/manifests/')).toEqual([]);
+});
