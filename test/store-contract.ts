@@ -16,6 +16,8 @@ export function storeContract(name: string, open: () => Promise<StoreUnderTest>)
     let root: string;
     beforeEach(async () => {
       ({ store, root } = await open());
+      // As every run does before it writes.
+      await store.probe(`${root}/probe`);
     });
     const keys = async (prefix: string) => (await all(store, prefix)).map((object) => object.key);
 

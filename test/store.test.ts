@@ -42,9 +42,10 @@ afterAll(async () => {
 });
 storeContract('a folder', async () => ({ store: new FolderStore(join(folder, randomUUID()), '.modelferry'), root: 'models' }));
 
-/** The embedded S3 as AWS is today, and as stores that know no checksums are. */
+/** The embedded S3 as AWS is today, and as others are. */
 const dialects: Record<string, FakeS3Options & { limits?: StoreLimits }> = {
   'S3 with checksums': { pageSize: 10 },
+  'S3 as Ceph is': { checksums: 'ignored', conditionalWrites: 'ceph', pageSize: 10 },
   'S3 without checksums': { checksums: 'ignored', pageSize: 10 },
   // Its 6 MiB are the 5 GiB of S3: what is larger is put and copied in parts.
   'S3 with small limits': {

@@ -6,6 +6,7 @@ import { retry } from '../transfer/retry.ts';
 import type { ChecksumMode } from './checksums.ts';
 import { makeClient } from './client.ts';
 import { s3Error } from './errors.ts';
+import type { Conditions } from './probe.ts';
 
 export interface S3Options {
   settings: S3Settings;
@@ -29,8 +30,8 @@ export class S3Connection {
   readonly uri: string;
   /** What protects payloads; until a probe has told, what every S3 checks. */
   mode: ChecksumMode;
-  /** Whether If-Match and If-None-Match go out with writes; false once a probe has told that they are ignored or refused. */
-  conditions = true;
+  /** How If-Match and If-None-Match go out with writes; `none` once a probe has told that they are ignored or refused. */
+  conditions: Conditions = 'quoted';
   #client: Promise<S3Client> | undefined;
   /** How far the store's clock is ahead of ours, in ms. */
   #aheadMs = 0;

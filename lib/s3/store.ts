@@ -24,7 +24,7 @@ import { mapLimited } from '../transfer/pool.ts';
 import { crc32Base64, partHasBytes } from './checksums.ts';
 import { leaveUnsigned, type S3Connection } from './connection.ts';
 import { Multiparts } from './multiparts.ts';
-import { type Prober, probeStore } from './probe.ts';
+import { type Prober, probeStore, type Tried } from './probe.ts';
 import { checksumOf, copySource, objectInfo, quoted, unquoted } from './values.ts';
 
 /** S3's own limits (user guide, "Amazon S3 multipart upload limits"). */
@@ -67,9 +67,9 @@ export class S3Store implements Store, Prober {
     if (settings.aws) return { conditionalWrites: true };
     const found = await probeStore(this, probeKey);
     if (checksum === 'auto') this.#s3.mode = found.verifiesCrc32 ? 'crc32' : 'sha256';
-    this.#s3.conditions = found.conditionalWrites;
+    this.#s3.conditions = found.conditions;
     log.debug({ ...found, mode: this.#s3.mode }, 'store probed');
-    return { conditionalWrites: found.conditionalWrites };
+    return { conditionalWrites: found.conditions !== 'none' };
   }
 
   async sweep({ probe }: { probe: string }): Promise<void> {
@@ -166,6 +166,14 @@ export class S3Store implements Store, Prober {
   }
 
   async copy(source: ObjectInfo, key: string, metadata: Record<string, string>): Promise<ObjectInfo> {
+    const copied = await this.#copy(source, key, metadata);
+    // Ceph 16 was seen to copy whatever the condition says: there only a look afterwards tells.
+    if (this.#s3.options.settings.aws || (await this.head(source.key))?.etag === source.etag) return copied;
+    await this.delete([key]);
+    throw new PreconditionFailed(`${source.key} has changed`);
+  }
+
+  async #copy(source: ObjectInfo, key: string, metadata: Record<string, string>): Promise<ObjectInfo> {
     const from = { CopySource: copySource(this.#s3.bucket, source.key), CopySourceIfMatch: quoted(source.etag) };
     if (source.size > this.limits.maxCopy) return await this.#multiparts.copy(source, key, metadata, this.limits);
     const input = {
@@ -191,11 +199,7 @@ export class S3Store implements Store, Prober {
   }
 
   /** One put for the probe: with a crc32 header that may be wrong on purpose; tells what came of it instead of throwing. */
-  async tryPut(
-    key: string,
-    bytes: Uint8Array,
-    options: { crc32?: string; absent?: boolean },
-  ): Promise<'done' | 'precondition' | 'refused'> {
+  async tryPut(key: string, bytes: Uint8Array, options: { crc32?: string; ifNoneMatch?: '*'; ifMatch?: string }): Promise<Tried> {
     const input = {
       Bucket: this.#s3.bucket,
       Key: key,
@@ -203,18 +207,20 @@ export class S3Store implements Store, Prober {
       ContentLength: bytes.length,
       ...this.#s3.encryption(),
       ...(options.crc32 === undefined ? {} : { ChecksumCRC32: options.crc32 }),
-      ...(options.absent ? { IfNoneMatch: '*' } : {}),
+      ...(options.ifNoneMatch === undefined ? {} : { IfNoneMatch: options.ifNoneMatch }),
+      ...(options.ifMatch === undefined ? {} : { IfMatch: options.ifMatch }),
     };
-    return await this.#s3.send(`probe ${key}`, async (client, sent) => {
+    return await this.#s3.send(`probe ${key}`, async (client, sent): Promise<Tried> => {
       const command = new PutObjectCommand(input);
       if (options.crc32 !== undefined) leaveUnsigned(command);
       try {
-        await client.send(command, sent);
-        return 'done';
+        const { ETag } = await client.send(command, sent);
+        return { outcome: 'done', etag: unquoted(ETag) };
       } catch (error) {
-        const status = (error as { $metadata?: { httpStatusCode?: number } }).$metadata?.httpStatusCode;
-        if (status === 412) return 'precondition';
-        if (status === 400 || status === 501) return 'refused';
+        const { name, $metadata } = error as { name?: string; $metadata?: { httpStatusCode?: number } };
+        const status = $metadata?.httpStatusCode;
+        if (status === 412 || (status === 404 && name === 'NoSuchKey')) return { outcome: 'precondition' };
+        if (status === 400 || status === 501) return { outcome: 'refused' };
         throw error;
       }
     });
@@ -251,7 +257,11 @@ export class S3Store implements Store, Prober {
   /** The headers of a condition. A store that knows none is looked at first instead: the best that can be done there. */
   async #condition(key: string, condition: Condition | undefined): Promise<{ IfNoneMatch?: string; IfMatch?: string }> {
     if (condition === undefined) return {};
-    if (this.#s3.conditions) return 'absent' in condition ? { IfNoneMatch: '*' } : { IfMatch: quoted(condition.etag) };
+    const { conditions } = this.#s3;
+    if (conditions !== 'none') {
+      if ('absent' in condition) return { IfNoneMatch: '*' };
+      return { IfMatch: conditions === 'quoted' ? quoted(condition.etag) : condition.etag };
+    }
     const found = await this.head(key);
     const holds = 'absent' in condition ? found === undefined : found?.etag === condition.etag;
     if (!holds) throw new PreconditionFailed(`${key} is not as expected`);

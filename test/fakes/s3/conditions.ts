@@ -12,11 +12,13 @@ export function checkWrite(call: Call): void {
     throw new S3Error('NotImplemented', { Header: ifMatch === undefined ? 'If-None-Match' : 'If-Match' });
   }
   if (ifNoneMatch !== undefined && ifNoneMatch !== '*') throw new S3Error('NotImplemented', { Header: 'If-None-Match' });
+  const ceph = call.settings.conditionalWrites === 'ceph';
   const current = call.bucket.latest(call.key);
   if (ifNoneMatch !== undefined && current) throw new S3Error('PreconditionFailed', { Condition: 'If-None-Match' });
   if (ifMatch === undefined) return;
   if (!current) throw new S3Error('NoSuchKey', { Key: call.key });
-  if (!matches(ifMatch, current.etag)) throw new S3Error('PreconditionFailed', { Condition: 'If-Match' });
+  const holds = ceph ? ifMatch === current.etag.replaceAll('"', '') : matches(ifMatch, current.etag);
+  if (!holds) throw new S3Error('PreconditionFailed', { Condition: 'If-Match' });
 }
 
 /** Refuses a read whose conditions do not hold: 412, or 304 with the headers of the object. */
@@ -34,6 +36,7 @@ export function checkRead(call: Call, object: StoredObject): void {
 
 /** Refuses a copy whose x-amz-copy-source-if-* do not hold. */
 export function checkCopySource(call: Call, source: StoredObject): void {
+  if (call.settings.conditionalWrites === 'ceph') return;
   const prefix = 'x-amz-copy-source-if-';
   const match = call.header(`${prefix}match`);
   const noneMatch = call.header(`${prefix}none-match`);

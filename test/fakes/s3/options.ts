@@ -42,8 +42,11 @@ export interface FakeS3Options {
   domain?: string;
   /** When given, requests signed further from now than that many ms are refused (RequestTimeTooSkewed). */
   maxClockSkewMs?: number;
-  /** If-Match and If-None-Match on writes: kept (default), not known, or answered 501 NotImplemented. */
-  conditionalWrites?: 'yes' | 'ignored' | 'refused';
+  /**
+   * If-Match and If-None-Match on writes: kept (default), not known, or answered 501 NotImplemented. `ceph`: as Ceph 16 was seen to do it: an
+   * ETag in quotes never matches, deletes and copies know no conditions.
+   */
+  conditionalWrites?: 'yes' | 'ignored' | 'refused' | 'ceph';
   /**
    * x-amz-checksum-*: verified and kept (default), or unknown to an old server, that is `ignored`: neither checked nor kept, and `refused`:
    * aws-chunked trailers are answered 501 NotImplemented besides. Old servers also want Content-MD5 on DeleteObjects.

@@ -36,7 +36,7 @@ export async function putObject(call: Call): Promise<void> {
 /** DeleteObject: 204 also where nothing is. */
 export function deleteObject(call: Call): void {
   const versionId = call.query.get('versionId');
-  if (versionId === undefined && call.header('if-match') !== undefined) checkWrite(call);
+  if (versionId === undefined && call.header('if-match') !== undefined && call.settings.conditionalWrites !== 'ceph') checkWrite(call);
   const removed = remove(call.bucket, call.key, versionId);
   call.send(204, { 'x-amz-version-id': removed.versionId, 'x-amz-delete-marker': removed.marker ? 'true' : undefined });
 }
