@@ -138,9 +138,10 @@ export function storeContract(name: string, open: () => Promise<StoreUnderTest>)
         const upload = await store.beginMultipart(key, { size: bytes.length, partSize, metadata: { 'modelferry-sha256': 'ghi' } });
         const parts = await Promise.all([1, 2, 3].map((number) => store.uploadPart(upload, number, part(number))));
         expect(await store.head(key)).toBeUndefined();
-        await store.completeMultipart(upload, parts, bytes.length);
+        const completed = await store.completeMultipart(upload, parts, bytes.length);
         const got = await store.get(key);
         expect(got?.bytes.equals(bytes)).toBe(true);
+        expect(completed.etag).toBe(got?.info.etag);
         expect(got?.info.metadata).toEqual({ 'modelferry-sha256': 'ghi' });
         expect(await store.listMultiparts(`${root}/`)).toEqual([]);
       });

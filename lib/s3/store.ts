@@ -246,8 +246,10 @@ export class S3Store implements Store, Prober {
     return partHasBytes(part, bytes);
   }
 
-  completeMultipart(upload: MultipartUpload, parts: readonly UploadedPart[], size: number): Promise<ObjectInfo> {
-    return this.#multiparts.complete(upload, parts, size);
+  async completeMultipart(upload: MultipartUpload, parts: readonly UploadedPart[], size: number): Promise<ObjectInfo> {
+    const info = await this.#multiparts.complete(upload, parts, size);
+    // Ceph 16 was seen to answer without an ETag.
+    return info.etag === '' ? ((await this.head(upload.key)) ?? info) : info;
   }
 
   abortMultipart(upload: MultipartUpload): Promise<void> {

@@ -49,7 +49,7 @@ function answer(call: Call, object: StoredObject): void {
         Location: `http://${call.request.headers.host ?? ''}/${call.bucketName}/${encodeURIComponent(call.key)}`,
         Bucket: call.bucketName,
         Key: call.key,
-        ETag: object.etag,
+        ...(call.settings.conditionalWrites === 'ceph' ? {} : { ETag: object.etag }),
       }),
       ...checksumElements(object.checksums, object.checksumType),
     ]),

@@ -44,7 +44,7 @@ export interface FakeS3Options {
   maxClockSkewMs?: number;
   /**
    * If-Match and If-None-Match on writes: kept (default), not known, or answered 501 NotImplemented. `ceph`: as Ceph 16 was seen to do it: an
-   * ETag in quotes never matches, deletes and copies know no conditions.
+   * ETag in quotes never matches, deletes and copies know no conditions, and a completion's answer has no ETag.
    */
   conditionalWrites?: 'yes' | 'ignored' | 'refused' | 'ceph';
   /**
