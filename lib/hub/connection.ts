@@ -6,6 +6,7 @@ import type { Log } from '../log.ts';
 import { agents } from '../network.ts';
 import { version } from '../version.ts';
 import { type Asked, hubError } from './errors.ts';
+import { nextHop } from './hops.ts';
 
 export interface HubOptions {
   hubUrl: string;
@@ -53,7 +54,7 @@ export interface Followed {
 
 /**
  * A GET that follows redirects by hand, at most 5, so that the token goes to the Hub's origin alone: its CDN is another one.
- * Throws as `send` does, and `usage` for redirects that lead nowhere; the status is the caller's to judge.
+ * Throws as `send` does, `usage` for redirects that lead nowhere, and `refused` as nextHop says; the status is the caller's to judge.
  */
 export async function follow(hub: Hub, url: string, headers: Record<string, string>, signal: AbortSignal): Promise<Followed> {
   let target = url;
@@ -63,7 +64,7 @@ export async function follow(hub: Hub, url: string, headers: Record<string, stri
     linkedEtag ??= linkedEtagOf(answer);
     if (!isRedirect(answer)) return { answer, linkedEtag };
     discard(answer);
-    target = nextHop(url, hops, answer);
+    target = nextTarget(hub, url, hops, answer);
   }
 }
 
@@ -87,7 +88,7 @@ export async function followDirect(hub: Hub, url: string, request: DirectFollow)
     };
     const head = await getDirect(hub, target, { ...request, accept });
     if (head === undefined || !isRedirect(head)) return head;
-    target = nextHop(url, hops, head);
+    target = nextTarget(hub, url, hops, head);
   }
 }
 
@@ -105,10 +106,11 @@ function isRedirect({ status, headers }: Head): boolean {
   return [301, 302, 303, 307, 308].includes(status) && headers.location !== undefined;
 }
 
-function nextHop(from: string, hops: number, { headers: { location = '' }, url }: Head): string {
-  if (hops < maxRedirects && URL.canParse(location, url)) return new URL(location, url).href;
-  const why = hops === maxRedirects ? `over ${maxRedirects} redirects` : 'a redirect to no address';
-  throw new StepError('usage', `failed to reach ${shownUrl(from)}: ${why}`, { hint: 'check --hub-url and proxies' });
+function nextTarget(hub: Hub, from: string, hops: number, { headers: { location = '' }, url }: Head): string {
+  if (hops < maxRedirects) return nextHop(hub.url, url, location);
+  throw new StepError('usage', `failed to reach ${shownUrl(from)}: over ${maxRedirects} redirects`, {
+    hint: 'check --hub-url and proxies',
+  });
 }
 
 function linkedEtagOf({ headers }: Head): string | undefined {
