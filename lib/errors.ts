@@ -31,7 +31,8 @@ export class StepError extends Error {
   readonly retryAfterMs: number | undefined;
 
   constructor(kind: ErrorKind, message: string, options: StepErrorOptions = {}) {
-    super(message, { cause: options.cause });
+    // What a server or a file name brings into it must not end a line wherever it is shown.
+    super(oneLine(message), { cause: options.cause });
     this.kind = kind;
     this.hint = options.hint;
     this.retryAfterMs = options.retryAfterMs;

@@ -1,4 +1,4 @@
-import { Ajv } from 'ajv';
+import { Ajv, type ValidateFunction } from 'ajv';
 import { StepError } from './errors.ts';
 import { sha256Of } from './integrity.ts';
 import { pathFault } from './paths.ts';
@@ -77,6 +77,8 @@ export const manifestSchema = {
   },
 } as const;
 
+let compiled: ValidateFunction<Manifest> | undefined;
+
 /** Builds a manifest: sorts the files by path (by code unit, so that every machine sorts alike) and sums them up. */
 export function makeManifest(parts: Pick<Manifest, 'source' | 'selection' | 'files' | 'derived'>): Manifest {
   const files = parts.files
@@ -118,8 +120,8 @@ export function parseManifest(raw: Uint8Array, where: string, expectedSha256?: s
   } catch {
     throw refuse('it is no JSON');
   }
-  const ajv = new Ajv({ allErrors: true });
-  const check = ajv.compile<Manifest>(manifestSchema);
+  compiled ??= new Ajv({ allErrors: true }).compile<Manifest>(manifestSchema);
+  const check = compiled;
   if (!check(value)) throw refuse((check.errors ?? []).map((e) => `${e.instancePath || 'it'} ${e.message}`).join('; '));
   const faults = value.files.map((file) => pathFault(file.path)).filter((fault) => fault !== undefined);
   if (faults.length > 0) throw refuse(faults.join('; '));

@@ -1,6 +1,6 @@
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { Ajv, type ErrorObject } from 'ajv';
+import { Ajv, type ErrorObject, type ValidateFunction } from 'ajv';
 import { messageOf, StepError } from '../errors.ts';
 import { parseBytes, parseDuration } from '../units.ts';
 import { envName, kebab, type Param, type ParamMap, type ParamSchema, type ParamValues } from './declare.ts';
@@ -121,10 +121,19 @@ function tryJson(text: string): unknown {
   }
 }
 
-function validate(declared: ParamSchema, given: Record<string, unknown>, origin: Record<string, string>, faults: string[]): void {
+/** A schema is compiled once: that takes longer than all else here. */
+const compiled = new WeakMap<ParamSchema, ValidateFunction>();
+
+function compile(declared: ParamSchema): ValidateFunction {
   const ajv = new Ajv({ allErrors: true, coerceTypes: true, useDefaults: true, strict: true });
   ajv.addVocabulary(['x-env', 'x-words', 'x-file-env', 'x-secret', 'x-unit', 'x-credentials-dir', 'x-local', 'x-group']);
   const check = ajv.compile(structuredClone(declared));
+  compiled.set(declared, check);
+  return check;
+}
+
+function validate(declared: ParamSchema, given: Record<string, unknown>, origin: Record<string, string>, faults: string[]): void {
+  const check = compiled.get(declared) ?? compile(declared);
   if (check(given)) return;
   for (const error of check.errors ?? []) faults.push(fault(declared, error, given, origin));
 }

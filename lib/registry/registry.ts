@@ -89,7 +89,8 @@ export class Registry {
       const { status, body } = await this.#connection.call(`list ${words}s`, 'GET', `${path}?${query}`);
       if (status === 404) return entries;
       if (!Array.isArray(body.items)) throw noRegistry('it has no items');
-      entries.push(...body.items.filter((item: Json) => kind !== 'artifact' || item.artifactType === 'model-artifact').map(entryOf));
+      const items = body.items as (Json | null)[];
+      entries.push(...items.filter((item) => kind !== 'artifact' || item?.artifactType === 'model-artifact').map(entryOf));
       const { nextPageToken: next } = body;
       if (typeof next !== 'string' || next === '' || seen.has(next)) return entries;
       seen.add(next);
@@ -144,8 +145,9 @@ export class Registry {
   }
 }
 
-function entryOf(body: Json): Entry {
-  if (typeof body.id !== 'string' || body.id === '') {
+/** A page that is no registry's may hold anything. */
+function entryOf(body: Json | null): Entry {
+  if (typeof body?.id !== 'string' || body.id === '') {
     throw noRegistry('it has no id');
   }
   return { ...body, id: body.id, name: typeof body.name === 'string' ? body.name : '' };

@@ -33,7 +33,7 @@ export const faults: readonly NamedFault[] = [
   }),
   passing('reset before the answer', 'hub', { on: /./, times: 3, cutAfter: -1 }),
   passing('listing cut in the middle', 'hub', { on: listing, times: 2, cutAfter: 300 }),
-  passing('listing that is short', 'hub', { on: listing, times: 2, shortAfter: 300 }),
+  lasting('listing that is short', 'hub', { on: listing, shortAfter: 300 }),
   passing('silent once', 'hub', { on: listing, stallAfter: -1 }),
   lasting('silent for good', 'hub', { on: /./, stallAfter: -1 }),
   lasting('an HTML page for an answer', 'hub', { on: /./, answer: { status: 200, headers: { 'content-type': 'text/html' }, body: html } }),
