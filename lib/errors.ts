@@ -83,6 +83,8 @@ const systemErrorKinds: Record<string, ErrorKind> = {
   EPERM: 'denied',
   EROFS: 'denied',
   EIO: 'transient',
+  // Where a file that is not there has a meaning, that is told before: here a volume or a folder went away under a run.
+  ENOENT: 'transient',
   ESTALE: 'transient',
   EMFILE: 'transient',
   ECONNREFUSED: 'transient',

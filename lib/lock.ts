@@ -1,7 +1,8 @@
-import { type FileHandle, link, mkdir, open, rename, rm, unlink } from 'node:fs/promises';
+import { type FileHandle, link, open, rename, rm, unlink } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { kindOf, messageOf, StepError } from './errors.ts';
+import { makeFolder } from './folders.ts';
 import { isGone, type LockHolder, orUndefined, ownHolder } from './holder.ts';
 import type { Log } from './log.ts';
 import { sweepTemporaries, temporaryName } from './temporary.ts';
@@ -44,7 +45,7 @@ interface Held {
 }
 
 async function acquire(path: string, { log, signal, waitTimeout = hourMs, pollMs = 500, staleMs = 30_000 }: LockOptions): Promise<Held> {
-  await mkdir(dirname(path), { recursive: true }).catch((error: unknown) => fail(path, error));
+  await makeFolder(dirname(path)).catch((error: unknown) => fail(path, error));
   const text = `${JSON.stringify(ownHolder())}\n`;
   const giveUpAt = Date.now() + waitTimeout;
   for (let told = false; ; ) {

@@ -1,6 +1,7 @@
-import { lstat, mkdir, open, readdir, readFile, rename, rm, statfs } from 'node:fs/promises';
+import { lstat, open, readdir, readFile, rename, rm, statfs } from 'node:fs/promises';
 import { dirname, isAbsolute, join, relative, resolve, sep } from 'node:path';
 import { messageOf, StepError } from './errors.ts';
+import { makeFolder } from './folders.ts';
 import { sha256Of } from './integrity.ts';
 import { pathFault } from './paths.ts';
 import { sweepTemporaries, temporaryName } from './temporary.ts';
@@ -55,7 +56,7 @@ export function safeJoin(folder: string, path: string): string {
 
 /** Writes a file so that a reader sees all of it or none: temp, fsync, rename. What killed runs left beside it goes. */
 export async function writeAtomically(path: string, bytes: Uint8Array | string): Promise<void> {
-  await mkdir(dirname(path), { recursive: true });
+  await makeFolder(dirname(path));
   await sweepTemporaries(dirname(path));
   const temporary = `${path}.${temporaryName()}`;
   try {
@@ -75,7 +76,7 @@ export async function writeAtomically(path: string, bytes: Uint8Array | string):
 
 /** Throws `refused` when the volume under `dir` has fewer than that many bytes free. */
 export async function checkFreeSpace(dir: string, bytes: number): Promise<void> {
-  await mkdir(dir, { recursive: true });
+  await makeFolder(dir);
   const { bavail, bsize } = await statfs(dir);
   const free = bavail * bsize;
   if (free >= bytes) return;

@@ -13,6 +13,7 @@ const floors: Record<string, number> = {
   'lib/holder.ts': 1,
   'lib/integrity.ts': 1,
   'lib/paths.ts': 1,
+  'lib/folders.ts': 1,
   'lib/glob.ts': 1,
   'lib/lock.ts': 1,
   'lib/network.ts': 1,

@@ -1,5 +1,6 @@
 import { mkdir, open, readFile, rename, rmdir } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { makeFolder } from '../folders.ts';
 import { temporaryName } from '../temporary.ts';
 
 /** Writes JSON so that a reader sees all of it or none. */
@@ -21,7 +22,7 @@ export async function readJson<T>(path: string): Promise<T | undefined> {
 
 /** A name for a file that is not finished yet, in a folder that is there. */
 export async function temporaryIn(dir: string): Promise<string> {
-  await mkdir(dir, { recursive: true });
+  await makeFolder(dir);
   return join(dir, temporaryName());
 }
 
