@@ -1,9 +1,38 @@
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { chmod, rm } from 'node:fs/promises';
 import { build } from 'esbuild';
 import { commands } from './tasks/index.ts';
 
 const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string };
+
+/** What is really inside the programs, by what the bundler read (CycloneDX 1.6, the JSON form; no times, so that equal builds give equal bytes). */
+function writeSbom(inputs: readonly string[]): void {
+  const { packages } = JSON.parse(readFileSync('package-lock.json', 'utf8')) as { packages: Record<string, Locked> };
+  // The innermost package that a file lies in.
+  const folders = new Set(inputs.flatMap((path) => /^(.*node_modules\/(?:@[^/]+\/)?[^/]+)\//.exec(path)?.[1] ?? []));
+  const components = [...folders].sort().map((folder) => {
+    const { version: of = '', license, integrity = '' } = packages[folder] ?? {};
+    const name = folder.slice(folder.lastIndexOf('node_modules/') + 'node_modules/'.length);
+    const [algorithm, digest = ''] = integrity.split('-');
+    return {
+      type: 'library',
+      name,
+      version: of,
+      purl: `pkg:npm/${name.replace('@', '%40')}@${of}`,
+      ...(license === undefined ? {} : { licenses: [/ (OR|AND) /.test(license) ? { expression: license } : { license: { id: license } }] }),
+      ...(algorithm === 'sha512' ? { hashes: [{ alg: 'SHA-512', content: Buffer.from(digest, 'base64').toString('hex') }] } : {}),
+    };
+  });
+  const component = { type: 'application', name: 'modelferry', version, licenses: [{ license: { id: 'Apache-2.0' } }] };
+  const sbom = { bomFormat: 'CycloneDX', specVersion: '1.6', version: 1, metadata: { component }, components };
+  writeFileSync('dist/sbom.cdx.json', `${JSON.stringify(sbom, null, 2)}\n`);
+}
+
+interface Locked {
+  version?: string;
+  license?: string;
+  integrity?: string;
+}
 
 /** One file per program, with all it needs inside: the image holds these and Node. */
 const programs = [
@@ -23,9 +52,10 @@ const worker = await build({
 });
 
 await rm('dist', { recursive: true, force: true });
-await Promise.all(
+const built = await Promise.all(
   programs.map(({ name, entry }) =>
     build({
+      metafile: true,
       entryPoints: [{ in: entry, out: name }],
       outdir: 'dist',
       outExtension: { '.js': '.cjs' },
@@ -50,3 +80,4 @@ await Promise.all(
   ),
 );
 await Promise.all(programs.map(({ name }) => chmod(`dist/${name}.cjs`, 0o755)));
+writeSbom(built.flatMap(({ metafile }) => Object.keys(metafile.inputs)));

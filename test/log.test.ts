@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { createLog, Redactor } from '../lib/log.ts';
+import { leaksIn, secretsOf } from './fakes/leaks.ts';
 
 function redactor(...secrets: string[]): Redactor {
   const made = new Redactor();
@@ -52,4 +53,19 @@ test('the log file gets the same clean lines, as JSON', () => {
   } finally {
     rmSync(dir, { recursive: true });
   }
+});
+
+test('the search for leaks finds a secret in every form', () => {
+  const secret = 'hf_Ab+c/d=1234567890';
+  const forms = [secret, encodeURIComponent(secret), Buffer.from(secret).toString('hex')];
+  for (const before of ['', 'x', 'xy']) {
+    const base64 = Buffer.from(`${before}${secret} and more`).toString('base64');
+    forms.push(base64, base64.replaceAll('+', '-').replaceAll('/', '_'));
+  }
+  for (const form of forms) expect(leaksIn(`a line with ${form} in it`, [secret]), form).not.toEqual([]);
+  expect(leaksIn('a line with nothing in it', [secret])).toEqual([]);
+  expect(secretsOf({ HF_TOKEN: secret, AWS_SECRET_ACCESS_KEY: secret, AWS_ACCESS_KEY_ID: secret, MODEL_ID: 'a/b' })).toEqual([
+    secret,
+    secret,
+  ]);
 });

@@ -2,6 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Step } from '../../lib/step.ts';
+import { leaksIn, secretsOf } from './leaks.ts';
 
 export interface Ended {
   exitCode: number | null;
@@ -9,7 +10,7 @@ export interface Ended {
   stderr: string;
 }
 
-/** A built program, run as a pod runs it: nothing of our environment but PATH. */
+/** A built program, run as a pod runs it: nothing of our environment but PATH. Whatever it writes is searched for the secrets it was given. */
 export class Program {
   readonly child: ChildProcess;
   readonly ended: Promise<Ended>;
@@ -30,7 +31,13 @@ export class Program {
     this.child.stderr?.on('data', (chunk) => {
       stderr += chunk;
     });
-    this.ended = new Promise((resolve) => this.child.on('close', (exitCode) => resolve({ exitCode, stdout, stderr })));
+    this.ended = new Promise((resolve, reject) =>
+      this.child.on('close', (exitCode) => {
+        const leaks = leaksIn(`${stdout}${stderr}${argv.join(' ')}`, secretsOf(env));
+        if (leaks.length > 0) reject(new Error(`${name} writes secrets: ${leaks.join(', ')}`));
+        else resolve({ exitCode, stdout, stderr });
+      }),
+    );
   }
 
   async kill(signal: 'SIGKILL' | 'SIGTERM'): Promise<Ended> {
@@ -39,7 +46,7 @@ export class Program {
   }
 }
 
-/** Runs a step in this process, as its program would. */
+/** Runs a step in this process, as its program would, and searches what it writes for the secrets it was given. */
 export async function runInProcess(
   step: Step,
   argv: readonly string[],
@@ -61,6 +68,8 @@ export async function runInProcess(
     signal: new AbortController().signal,
     command: step.name,
   });
+  const leaks = leaksIn(`${stdout}${stderr}${JSON.stringify(outcome.results ?? {})}`, secretsOf(env));
+  if (leaks.length > 0) throw new Error(`${step.name} writes secrets: ${leaks.join(', ')}`);
   return { exitCode: outcome.exitCode, stdout, stderr, results: outcome.results ?? {} };
 }
 
