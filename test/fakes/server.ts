@@ -47,6 +47,8 @@ export interface ListenOptions {
   host?: string;
   port?: number;
   tls?: { key: string; cert: string };
+  /** ms after which an idle connection is closed; the clients are not told. */
+  idleMs?: number;
 }
 
 type Handler = (request: IncomingMessage, response: ServerResponse) => Promise<void>;
@@ -86,16 +88,18 @@ export class FakeServer {
     return this.requests.filter((r) => pattern.test(`${r.method} ${r.url}`));
   }
 
-  async listen({ host = '127.0.0.1', port = 0, tls }: ListenOptions = {}): Promise<this> {
+  async listen({ host = '127.0.0.1', port = 0, tls, idleMs }: ListenOptions = {}): Promise<this> {
     const onRequest = (request: IncomingMessage, response: ServerResponse) => void this.#serve(request, response);
     this.#server = tls ? createTlsServer(tls, onRequest) : createServer(onRequest);
+    if (idleMs !== undefined) this.#server.keepAliveTimeout = idleMs;
     this.#server.on('connection', (socket) => {
       this.#sockets.add(socket);
       socket.on('close', () => this.#sockets.delete(socket));
     });
     await new Promise<void>((resolve, reject) => this.#server?.once('error', reject).listen(port, host, resolve));
     const address = this.#server.address() as AddressInfo;
-    this.origin = `${tls ? 'https' : 'http'}://${host === '0.0.0.0' ? '127.0.0.1' : host}:${address.port}`;
+    const shown = host === '0.0.0.0' ? '127.0.0.1' : host.includes(':') ? `[${host}]` : host;
+    this.origin = `${tls ? 'https' : 'http'}://${shown}:${address.port}`;
     return this;
   }
 

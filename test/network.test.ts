@@ -1,0 +1,167 @@
+import { type ChildProcess, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { existsSync } from 'node:fs';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { connect, createServer } from 'node:net';
+import { networkInterfaces, tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { makeCertificate } from './fakes/certificate.ts';
+import { FakeHub } from './fakes/hub.ts';
+import { tinyLlama } from './fakes/model.ts';
+import { Program } from './fakes/program.ts';
+import { FakeRegistry } from './fakes/registry.ts';
+import { FakeS3 } from './fakes/s3.ts';
+import type { ListenOptions } from './fakes/server.ts';
+
+/** Every hop of an import: Hub, CDN, S3 and registry. */
+class Hops {
+  readonly hub = new FakeHub();
+  readonly s3 = new FakeS3();
+  readonly registry = new FakeRegistry();
+
+  async open(options: ListenOptions): Promise<this> {
+    await Promise.all([this.hub.listen(options), this.s3.listen(options), this.registry.listen(options)]);
+    this.hub.addRepo({ id: 'acme/model', files: tinyLlama({ shardBytes: 6_000_000 }) });
+    this.s3.createBucket('models');
+    return this;
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([this.hub.close(), this.s3.close(), this.registry.close()]);
+  }
+
+  get origins(): string[] {
+    return [this.hub.origin, this.hub.cdn.origin, this.s3.origin, this.registry.origin];
+  }
+
+  /** The built import, through all hops; its log when it does not end well. */
+  async import(env: Record<string, string>): Promise<string> {
+    const { accessKeyId, secretAccessKey } = this.s3.credentials;
+    const { exitCode, stderr } = await new Program('import', [], {
+      MODEL_ID: 'acme/model',
+      WORKSPACE: join(dir, 'workspace'),
+      HF_ENDPOINT: this.hub.origin,
+      S3_BUCKET: 'models',
+      S3_ENDPOINT: this.s3.origin,
+      S3_PATH_STYLE: 'true',
+      AWS_ACCESS_KEY_ID: accessKeyId,
+      AWS_SECRET_ACCESS_KEY: secretAccessKey,
+      MODEL_REGISTRY_URL: this.registry.origin,
+      PART_SIZE: '5MiB',
+      ...env,
+    }).ended;
+    const published =
+      this.s3.keys('models', '.modelferry/manifests/').length === 1 && this.registry.records('artifact')[0]?.state === 'LIVE';
+    return exitCode === 0 && published ? 'done' : `exit ${exitCode}: ${stderr}`;
+  }
+}
+
+let dir: string;
+let hops: Hops | undefined;
+beforeEach(async () => {
+  dir = await mkdtemp(join(tmpdir(), 'network-'));
+});
+afterEach(async () => {
+  await hops?.close();
+  hops = undefined;
+  await rm(dir, { recursive: true });
+});
+
+const certificate = makeCertificate();
+
+describe.runIf(certificate)('a private authority', () => {
+  test('is trusted on every hop by one bundle, and on none without it', async () => {
+    hops = await new Hops().open({ tls: certificate! });
+    const bundle = join(dir, 'ca.pem');
+    await writeFile(bundle, certificate!.cert);
+    expect(await hops.import({})).toMatch(/^exit 2: .*--ca-bundle/s);
+    expect(await hops.import({ CA_BUNDLE: bundle })).toBe('done');
+  });
+});
+
+const tinyproxy = ['/usr/bin/tinyproxy', '/usr/sbin/tinyproxy'].find(existsSync);
+
+/** A real proxy (Debian has it as tinyproxy); `log` is what it says of its requests. */
+async function startProxy(): Promise<{ origin: string; log: () => Promise<string>; stop: () => Promise<void> }> {
+  const port = await freePort();
+  const [config, log] = [join(dir, 'tinyproxy.conf'), join(dir, 'tinyproxy.log')];
+  await writeFile(config, `Port ${port}\nListen 127.0.0.1\nTimeout 60\nMaxClients 100\nLogFile "${log}"\nLogLevel Connect\n`);
+  const child: ChildProcess = spawn(tinyproxy ?? '', ['-d', '-c', config], { stdio: 'ignore' });
+  while (child.exitCode === null && !(await listens(port))) await sleep(20);
+  const stop = async () => {
+    child.kill();
+    await once(child, 'exit');
+  };
+  return { origin: `http://127.0.0.1:${port}`, log: () => readFile(log, 'utf8'), stop };
+}
+
+describe.runIf(tinyproxy)('a real proxy', () => {
+  test.runIf(certificate)('tunnels every hop, and none that NO_PROXY names', async () => {
+    hops = await new Hops().open({ tls: certificate! });
+    const bundle = join(dir, 'ca.pem');
+    await writeFile(bundle, certificate!.cert);
+    const proxy = await startProxy();
+    try {
+      const env = { CA_BUNDLE: bundle, HTTPS_PROXY: proxy.origin };
+      const s3Host = new URL(hops.s3.origin).host;
+      expect(await hops.import({ ...env, NO_PROXY: s3Host })).toBe('done');
+      for (const origin of hops.origins) {
+        const { host } = new URL(origin);
+        expect((await proxy.log()).includes(`CONNECT ${host}`), host).toBe(host !== s3Host);
+      }
+      const before = (await proxy.log()).length;
+      await rm(join(dir, 'workspace'), { recursive: true });
+      expect(await hops.import({ ...env, NO_PROXY: '127.0.0.1,localhost' })).toBe('done');
+      expect((await proxy.log()).slice(before)).not.toContain('CONNECT');
+    } finally {
+      await proxy.stop();
+    }
+  });
+
+  test('carries plain http too', async () => {
+    hops = await new Hops().open({});
+    const proxy = await startProxy();
+    try {
+      expect(await hops.import({ HTTP_PROXY: proxy.origin })).toBe('done');
+      for (const origin of hops.origins) expect(await proxy.log()).toContain(new URL(origin).host);
+    } finally {
+      await proxy.stop();
+    }
+  });
+});
+
+const hasIpv6 = Object.values(networkInterfaces()).some((addresses) => addresses?.some(({ address }) => address === '::1'));
+
+test.runIf(hasIpv6)('every hop may be an IPv6 address', async () => {
+  hops = await new Hops().open({ host: '::1' });
+  expect(hops.origins.every((origin) => origin.includes('[::1]'))).toBe(true);
+  expect(await hops.import({})).toBe('done');
+});
+
+test('servers that close their connections between requests are no trouble', async () => {
+  hops = await new Hops().open({ idleMs: 1 });
+  expect(await hops.import({ CONCURRENCY: '2' })).toBe('done');
+});
+
+async function listens(port: number): Promise<boolean> {
+  const socket = connect(port, '127.0.0.1');
+  try {
+    await once(socket, 'connect');
+    return true;
+  } catch {
+    return false;
+  } finally {
+    socket.destroy();
+  }
+}
+
+async function freePort(): Promise<number> {
+  const server = createServer().listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  const { port } = server.address() as { port: number };
+  server.close();
+  await once(server, 'close');
+  return port;
+}
