@@ -310,13 +310,19 @@ describe('publish', () => {
     expect(server.object(bucket, claimKey)).toBeDefined();
   });
 
-  test('takes a stale claim over, with the uploads that it names and those on keys it announced', async () => {
-    await leaveClaim({ ageMs: 601_000, unnamed: true });
-    await run();
-    expect(stored()).toEqual(sizes(tiny));
-    expect(openUploads()).toEqual([]);
-    expect(server.object(bucket, claimKey)).toBeUndefined();
-  });
+  test.each([false, true])(
+    'takes a stale claim over, with the uploads that it names and those on keys it announced (listed by key alone: %s)',
+    async (uploadsByKey) => {
+      await server.close();
+      server = await new FakeS3({ uploadsByKey }).listen();
+      server.createBucket(bucket);
+      await leaveClaim({ ageMs: 601_000, unnamed: true });
+      await run();
+      expect(stored()).toEqual(sizes(tiny));
+      expect(openUploads()).toEqual([]);
+      expect(server.object(bucket, claimKey)).toBeUndefined();
+    },
+  );
 
   test('takes away what a run left that was killed right after its manifest', async () => {
     await run();

@@ -150,7 +150,8 @@ export function storeContract(name: string, open: () => Promise<StoreUnderTest>)
         const key = `${root}/resumed`;
         const upload = await store.beginMultipart(key, { size: bytes.length, partSize });
         await store.uploadPart(upload, 2, part(2));
-        const open = await store.listMultiparts(`${root}/`);
+        // MinIO lists them only for a whole key.
+        const open = await store.listMultiparts(key);
         expect(open?.map(({ key: name, uploadId }) => [name, uploadId])).toEqual([[key, upload.uploadId]]);
         const there = await store.listParts(upload);
         expect(there?.map(({ number, size }) => [number, size])).toEqual([[2, partSize]]);

@@ -2,6 +2,7 @@ import { messageOf } from '../errors.ts';
 import type { Expected } from '../integrity.ts';
 import type { Log } from '../log.ts';
 import type { MultipartUpload, Store, StoredPart } from '../store.ts';
+import { mapLimited } from '../transfer/pool.ts';
 import type { Claim } from './claim.ts';
 import type { ClaimedUpload } from './claim-record.ts';
 import { marksOf } from './inventory.ts';
@@ -59,11 +60,14 @@ export class Uploads {
 
   /** Uploads that an earlier holder began and was killed before it could name them: on announced keys, since it had the claim. */
   async #unnamed(prefix: string, inherited: NonNullable<Claim['inherited']>): Promise<MultipartUpload[]> {
-    const open = await this.#store.listMultiparts(`${prefix}/`);
+    let open = await this.#store.listMultiparts(`${prefix}/`);
     if (open === undefined) {
       this.#log.warn({ prefix }, 'this store does not list unfinished uploads: some may be left behind');
       return [];
     }
+    // MinIO lists them only for a whole key (seen with its last release): an empty list may mean that.
+    if (open.length === 0)
+      open = (await mapLimited([...inherited.keys], 8, (key) => this.#store.listMultiparts(key))).flatMap((found) => found ?? []);
     const named = new Set([...inherited.uploads.values()].map((upload) => upload.uploadId));
     // The store's clock has whole seconds in some answers.
     const since = inherited.since.getTime() - 1000;

@@ -35,6 +35,7 @@ export class FakeS3 extends FakeServer {
         conditionalWrites: options.conditionalWrites ?? 'yes',
         checksums: options.checksums ?? 'verify',
         completeAgain: options.completeAgain ?? true,
+        uploadsByKey: options.uploadsByKey ?? false,
         minPartSize: options.minPartSize ?? 5 * MiB,
         maxPutSize: options.maxPutSize ?? 5 * 1024 * MiB,
         pageSize: options.pageSize ?? 1000,

@@ -14,6 +14,7 @@ export interface Settings
       | 'conditionalWrites'
       | 'checksums'
       | 'completeAgain'
+      | 'uploadsByKey'
       | 'minPartSize'
       | 'maxPutSize'
       | 'pageSize'

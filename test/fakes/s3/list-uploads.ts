@@ -48,7 +48,10 @@ export function listMultipartUploads(call: Call): void {
   ) as [string, string, string, string];
   const most = Math.min(call.number('max-uploads') ?? call.settings.pageSize, call.settings.pageSize);
   const behind = [...bucket.uploads.values()]
-    .filter((upload) => upload.key.startsWith(prefix) && isBehind(upload, keyMarker, idMarker))
+    .filter(
+      (upload) =>
+        (call.settings.uploadsByKey ? upload.key === prefix : upload.key.startsWith(prefix)) && isBehind(upload, keyMarker, idMarker),
+    )
     .sort((a, b) => compareKeys(a.key, b.key) || (a.id < b.id ? -1 : 1));
   const grouped = (upload: Upload): boolean => delimiter !== '' && upload.key.includes(delimiter, prefix.length);
   const commons = listPage(

@@ -54,6 +54,8 @@ export interface FakeS3Options {
   checksums?: 'verify' | 'ignored' | 'refused';
   /** Answers a repeated CompleteMultipartUpload like the first one, as AWS does (default), or with NoSuchUpload, as MinIO does. */
   completeAgain?: boolean;
+  /** Lists unfinished uploads only where the prefix is a whole key, as MinIO does; default false. */
+  uploadsByKey?: boolean;
   /** Smallest part before the last one, in bytes; default 5 MiB. */
   minPartSize?: number;
   /** Largest body of PutObject and UploadPart, and largest source of CopyObject and UploadPartCopy, in bytes; default 5 GiB. */
