@@ -52,7 +52,6 @@ export const faults: readonly NamedFault[] = [
   passing('weights that are short', 'cdn', { on: weights, times: 2, shortAfter: 1000 }),
   passing('weights silent once', 'cdn', { on: weights, times: 2, stallAfter: 5000 }),
   passing('503 from the CDN', 'cdn', { on: weights, times: 3, answer: { status: 503 } }),
-  passing('links that have expired, once', 'cdn', { on: weights, times: 2, answer: { status: 403 } }),
   lasting('links that are never good', 'cdn', { on: weights, answer: { status: 403 } }),
   lasting('a wrong byte, always', 'cdn', { on: weights, flipByteAt: 7 }),
   lasting('a page for weights', 'cdn', { on: weights, answer: { status: 200, headers: { 'content-type': 'text/html' }, body: html } }),
