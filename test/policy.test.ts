@@ -3,6 +3,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { download } from '../tasks/download/step.ts';
+import { plan } from '../tasks/plan/step.ts';
 import { sync } from '../tasks/sync/step.ts';
 import { upload } from '../tasks/upload/step.ts';
 import { FakeHub } from './fakes/hub.ts';
@@ -105,6 +106,14 @@ describe.each(Object.entries(ways))('%s', (_, run) => {
     model({}, 'MIT');
     expect((await run({ ALLOW_LICENSES: 'mit,apache-2.0', REQUIRE_LICENSE: 'true', DENY_LICENSES: 'gpl*' })).exitCode).toBe(0);
   });
+});
+
+test('a plan is refused like what it plans', async () => {
+  model({ 'pytorch_model.bin': evil });
+  const { exitCode, stderr } = await runInProcess(plan, [], env);
+  expect([exitCode, stderr]).toEqual([7, expect.stringContaining('posix.system')]);
+  const denied = await runInProcess(plan, [], { ...env, ALLOW_UNSAFE: 'always', DENY_LICENSES: 'apache*' });
+  expect([denied.exitCode, s3.keys('models')]).toEqual([7, []]);
 });
 
 test('a Hub that shows other bytes to a look than to the one who takes them all is found out', async () => {

@@ -79,7 +79,8 @@ function nextPage(hub: Hub, doing: string, { headers, url }: HttpAnswer): string
 }
 
 function checkEntry(repo: string, { path, size, sha256, gitSha1 }: Expected): void {
-  const good = Number.isSafeInteger(size) && size >= 0 && (/^[0-9a-f]{64}$/.test(sha256 ?? '') || /^[0-9a-f]{40}$/.test(gitSha1 ?? ''));
+  const isHex = (digest: unknown, length: number) => typeof digest === 'string' && digest.length === length && /^[0-9a-f]*$/.test(digest);
+  const good = Number.isSafeInteger(size) && size >= 0 && (isHex(sha256, 64) || (sha256 === undefined && isHex(gitSha1, 40)));
   if (good && typeof path === 'string') return;
   throw new StepError('integrity', `failed to list ${repo}: ${JSON.stringify(path)} has no size or no digest in the listing`, {
     hint: 'the mirror may be at fault: try another --hub-url',

@@ -4,7 +4,7 @@ import { planKey, shardNames } from '../../lib/fanout/place.ts';
 import { type Plan, planBytes, type ReadPlan } from '../../lib/fanout/record.ts';
 import { withShards } from '../../lib/fanout/show.ts';
 import { hubOf } from '../../lib/hub/connection.ts';
-import { hubContent } from '../../lib/hub/content.ts';
+import { hubBytes, hubContent } from '../../lib/hub/content.ts';
 import { listFiles } from '../../lib/hub/list.ts';
 import { resolveRevision } from '../../lib/hub/resolve.ts';
 import { sourceRecord } from '../../lib/hub/source-record.ts';
@@ -17,6 +17,7 @@ import {
   modelParams,
   namingParams,
   networkParams,
+  policyParams,
   publishParams,
   runParams,
   s3Params,
@@ -26,6 +27,7 @@ import {
   waitParams,
 } from '../../lib/params/groups.ts';
 import { checkPaths } from '../../lib/paths.ts';
+import { checkContent, checkKnown } from '../../lib/policy/policy.ts';
 import { showPlan } from '../../lib/publish/plan.ts';
 import { planPublish } from '../../lib/publish/publish.ts';
 import { selectFiles } from '../../lib/selection.ts';
@@ -52,6 +54,7 @@ export const plan = defineStep({
       ...s3Params,
       ...storeDirParams,
       ...publishParams,
+      ...policyParams,
       ...runParams,
       ...waitParams,
       concurrency: transferParams.concurrency,
@@ -76,7 +79,9 @@ export const plan = defineStep({
     const source = { repo: modelId, commit: info.commit };
     const selection = { allowPatterns, ignorePatterns, profile };
     const files = selectFiles(await listFiles(hub, modelId, info.commit), selection).sort(byPath);
-    checkPaths(files.map(({ path }) => path));
+    const paths = files.map(({ path }) => path);
+    checkPaths(paths);
+    checkKnown(params, { license: info.license, paths }, ctx.log);
     const names = namesOf(source, params);
     const prefix = prefixOf(keyTemplate, source, names, controlPrefix);
     const versions = versionsPrefix(keyTemplate, source, names);
@@ -103,6 +108,9 @@ export const plan = defineStep({
       ctx.print(withShards(showPlan(uri, plan, ctx.terminal), record, ctx.terminal));
       return { commit: info.commit, plan: '', 'plan-sha256': '', shards: '' };
     }
+    const byName = new Map(files.map((file) => [file.path, file]));
+    const open = async (path: string) => hubBytes({ hub, source }, byName.get(path) as (typeof files)[number]);
+    await checkContent({ policy: params, files, open, concurrency, signal: ctx.signal, log: ctx.log });
     const published = await makePlan({ ...common, waitTimeout }, made);
     if (published) {
       ctx.log.info({ uri: `${store.uri}/${prefix}/` }, 'already published: its shards have nothing to do');
