@@ -26,6 +26,8 @@ export const settings = {
   },
   /** Run after a namespace is gone, where volumes must be made claimable again by hand. */
   freeVolumesCommand: env.TEST_FREE_VOLUMES_COMMAND,
+  /** Lets tests restart the engines' controllers: not for a cluster that others use. */
+  mayRestart: env.TEST_MAY_RESTART_ENGINES === 'true',
   /** Keeps the namespaces, to look into them. */
   keep: env.TEST_KEEP === 'true',
 };
