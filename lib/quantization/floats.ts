@@ -69,15 +69,15 @@ export function roundTo(type: FloatType, value: number): number {
 /** Weights as the file has them, as signed integers: for sizes of one sign these order as the values do. */
 export type Raw = Int16Array | Int32Array;
 
-/** The bytes of weights as integers, without a copy where they are aligned. */
+/** The bytes of weights as integers, without a copy where they are aligned to whole words. */
 export function rawOf(bytes: Uint8Array, type: FloatType): Raw {
-  const size = type === 'F32' ? 4 : 2;
-  const { buffer, byteOffset, byteLength } = aligned(bytes, size);
+  const { buffer, byteOffset, byteLength } = bytes.byteOffset % 4 === 0 ? bytes : new Uint8Array(bytes);
   return type === 'F32' ? new Int32Array(buffer, byteOffset, byteLength / 4) : new Int16Array(buffer, byteOffset, byteLength / 2);
 }
 
-function aligned(bytes: Uint8Array, size: number): Uint8Array {
-  return bytes.byteOffset % size === 0 ? bytes : new Uint8Array(bytes);
+/** The same memory as words of 32 bits, as far as it fills whole ones; it must be aligned to them. Loops that take two weights or four codes at once use it. */
+export function wordsOf({ buffer, byteOffset, byteLength }: Raw | Uint8Array): Int32Array {
+  return new Int32Array(buffer, byteOffset, byteLength >> 2);
 }
 
 /** Where infinity begins among the integers of sizes: all above are NaN. */
@@ -92,13 +92,30 @@ export function decode(raw: Raw, from: number, count: number, type: FloatType, i
   else for (let i = 0; i < count; i += 1) bits[i] = raw[from + i]!;
 }
 
-/** The largest size among `count` weights from `from`, as an integer (`numberOf` gives its value); NaN counts as larger than infinity. */
-export function largest(raw: Raw, from: number, count: number, type: FloatType): number {
-  const mask = type === 'F32' ? 0x7fffffff : 0x7fff;
+/**
+ * The largest size among `count` weights from `from`, as an integer (`numberOf` gives its value); NaN counts as larger than infinity.
+ * `words`: the same memory (`wordsOf`).
+ */
+export function largest(raw: Raw, words: Int32Array, from: number, count: number, type: FloatType): number {
+  return type === 'F32' ? largestWord(words, from, from + count) : largestHalf(raw, words, from, from + count);
+}
+
+function largestWord(words: Int32Array, from: number, end: number): number {
   let max = 0;
-  for (let i = from; i < from + count; i += 1) {
-    const size = raw[i]! & mask;
-    if (size > max) max = size;
-  }
+  for (let i = from; i < end; i += 1) max = Math.max(max, words[i]! & 0x7fffffff);
   return max;
+}
+
+/** Two weights at once, the lower and the upper half of a word each with a largest of its own: twice as fast as one by one. */
+function largestHalf(raw: Raw, words: Int32Array, from: number, end: number): number {
+  let low = from & 1 ? raw[from]! & 0x7fff : 0;
+  let high = 0;
+  const endWord = end >> 1;
+  for (let i = (from + 1) >> 1; i < endWord; i += 1) {
+    const word = words[i]!;
+    low = Math.max(low, word & 0x7fff);
+    high = Math.max(high, word & 0x7fff0000);
+  }
+  if (end & 1) low = Math.max(low, raw[end - 1]! & 0x7fff);
+  return Math.max(low, high >> 16);
 }

@@ -1,9 +1,10 @@
 import { codeValues, type Lane, laneOf, toCodes } from './codes.ts';
 import { addErrorsOfBytes, addErrorsOfHalves, type ErrorSums } from './error-sums.ts';
-import { decode, type FloatType, infinityBits, largest, numberOf, type Raw, rawOf } from './floats.ts';
+import { decode, type FloatType, infinityBits, largest, numberOf, type Raw, rawOf, wordsOf } from './floats.ts';
+import { lookUpBytes, lookUpHalves, type Strip } from './look-up.ts';
 import { asymmetricScaleOf, type Scale, scaleOf } from './scales.ts';
 import { bitsOf, type Scheme } from './schemes.ts';
-import { lookUpBytes, lookUpHalves, type Table, Tables } from './tables.ts';
+import { type Table, Tables } from './tables.ts';
 
 export type { ErrorSums };
 
@@ -50,7 +51,7 @@ const quantizers = new Map<string, Quantizer>();
 /** The largest size among those weights; NaN or Infinity when one of them is. */
 export function maxAbs(bytes: Uint8Array, dtype: FloatType): number {
   const raw = rawOf(bytes, dtype);
-  return numberOf(dtype, largest(raw, 0, raw.length, dtype));
+  return numberOf(dtype, largest(raw, wordsOf(raw), 0, raw.length, dtype));
 }
 
 /** A scale and the table for it, where there is one. */
@@ -89,6 +90,8 @@ class Quantizer {
     const { groupRows, groupCols, symmetric, format } = this.#scheme;
     const raw = rawOf(block.bytes, this.#type);
     const [codes, scales, zeroPoints] = into as [Uint8Array, Uint8Array, Uint8Array];
+    const words = wordsOf(raw);
+    const strip = { raw, words, into: codes, intoWords: codes.byteOffset % 4 === 0 ? wordsOf(codes) : undefined };
     const size = groupCols || cols;
     const used = this.#halves ? (cols + 1) >> 1 : cols;
     const rowBytes = format === 'pack-quantized' ? Math.ceil(used / 4) * 4 : used;
@@ -99,14 +102,16 @@ class Quantizer {
       for (let group = 0; group < groups; group += 1) {
         const col = group * size;
         const count = Math.min(size, cols - col);
-        const divisor = symmetric ? this.#symmetric(raw, top, end, cols, col, count) : this.#asymmetric(raw, top * cols + col, count);
+        const divisor = symmetric
+          ? this.#symmetric(raw, words, top, end, cols, col, count)
+          : this.#asymmetric(raw, top * cols + col, count);
         if (!divisor) return this.#firstNotFinite(raw, top, end, cols, col, count);
         this.#writeScale(scales, (top / groupRows) * groups + group, divisor.stored);
         if (!symmetric) this.#writeZeroPoint(zeroPoints, top, group, groups, divisor.zero);
         for (let row = top; row < end; row += 1) {
           const from = row * cols + col;
           const at = row * rowBytes + (this.#halves ? col >> 1 : col);
-          this.#encode(raw, from, count, divisor, codes, at);
+          this.#encode(strip, from, count, divisor, at);
           if (sums) this.#addErrors(raw, from, count, divisor, codes, at, sums);
         }
       }
@@ -123,9 +128,9 @@ class Quantizer {
     this.#tables?.clear();
   }
 
-  #symmetric(raw: Raw, top: number, end: number, cols: number, col: number, count: number): Divisor | undefined {
+  #symmetric(raw: Raw, words: Int32Array, top: number, end: number, cols: number, col: number, count: number): Divisor | undefined {
     let max = 0;
-    for (let row = top; row < end; row += 1) max = Math.max(max, largest(raw, row * cols + col, count, this.#type));
+    for (let row = top; row < end; row += 1) max = Math.max(max, largest(raw, words, row * cols + col, count, this.#type));
     if (max >= infinityBits[this.#type]) return undefined;
     const known = this.#known[max];
     if (known) return known;
@@ -156,10 +161,11 @@ class Quantizer {
     return { ...scale, table: able ? this.#tables?.tableFor(scale.divisor, scale.zero) : undefined, base };
   }
 
-  #encode(raw: Raw, from: number, count: number, divisor: Divisor, into: Uint8Array, to: number): void {
+  #encode(strip: Strip<Raw>, from: number, count: number, divisor: Divisor, to: number): void {
+    const { raw, into } = strip;
     const { table, base } = divisor;
-    if (table && this.#halves) lookUpHalves(raw as Int16Array, from, count, table, base, into, to);
-    else if (table) lookUpBytes(raw as Int16Array, from, count, table, base, into, to);
+    if (table && this.#halves) lookUpHalves(strip as Strip, from, count, table, base, to);
+    else if (table) lookUpBytes(strip as Strip, from, count, table, base, to);
     else if (this.#halves) {
       const codes = this.#computed(raw, from, count, divisor);
       if (count & 1) codes[count] = 0;

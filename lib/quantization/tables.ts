@@ -10,7 +10,17 @@ import type { Scheme } from './schemes.ts';
 export interface Table {
   codes: Uint8Array;
   span: number;
+  /**
+   * The same codes where a number's bits with the sign, less `base`, plus `wideStart`, find them: without a comparison. None where it would take too much
+   * memory (a table for each zero point) or where zero has a code of its own (e2m1).
+   */
+  wide: Uint8Array | undefined;
 }
+
+/** All bases are below. */
+export const wideStart = 128 * 128;
+/** How far the bits of a number and of its negative lie apart. */
+const signBit = 0x8000;
 
 /** The exponents (of weight / divisor) that tables cover: all below the first has the code of zero. */
 function exponents(scheme: Scheme): [first: number, last: number] {
@@ -69,35 +79,20 @@ export class Tables {
     lane.numbers[2 * half - 1] = -0;
     const codes = new Uint8Array(2 * half);
     toCodes(this.#scheme, lane, 2 * half, divisor, zero, this.#round, codes);
-    return { codes, span: this.span };
+    return { codes, span: this.span, wide: this.#widen(codes) };
   }
-}
 
-/** Codes of `count` bfloat16 numbers by table, one a byte. Not for e2m1, where the code of a small number and of zero may differ. */
-export function lookUpBytes(raw: Int16Array, from: number, count: number, table: Table, base: number, into: Uint8Array, to: number): void {
-  const { codes } = table;
-  const half = table.span + 1;
-  for (let i = 0; i < count; i += 1) {
-    const bits = raw[from + i]!;
-    let at = (bits & 0x7fff) - base;
-    if (at < 0) at = 0;
-    into[to + i] = codes[at + (half & (bits >> 31))]!;
+  #widen(codes: Uint8Array): Uint8Array | undefined {
+    if (!this.#scheme.symmetric || this.#scheme.code === 'e2m1') return undefined;
+    const { span } = this;
+    const wide = new Uint8Array(wideStart + signBit + span);
+    for (const [from, to] of [
+      [0, 0],
+      [span + 1, signBit],
+    ] as const) {
+      wide.fill(codes[from]!, to, to + wideStart);
+      wide.set(codes.subarray(from, from + span), to + wideStart);
+    }
+    return wide;
   }
-}
-
-/** Codes of `count` bfloat16 numbers by table, two a byte, the first in the low half. */
-export function lookUpHalves(raw: Int16Array, from: number, count: number, table: Table, base: number, into: Uint8Array, to: number): void {
-  const { codes, span } = table;
-  const half = span + 1;
-  const end = from + (count & ~1);
-  let write = to;
-  for (let i = from; i < end; i += 2) {
-    const [bits, next] = [raw[i]!, raw[i + 1]!];
-    let at = (bits & 0x7fff) - base;
-    if (at < 0) at = (bits & 0x7fff) === 0 ? span : 0;
-    let then = (next & 0x7fff) - base;
-    if (then < 0) then = (next & 0x7fff) === 0 ? span : 0;
-    into[write++] = codes[at + (half & (bits >> 31))]! | (codes[then + (half & (next >> 31))]! << 4);
-  }
-  if (count & 1) lookUpBytes(raw, end, 1, table, base, into, write);
 }
