@@ -1,3 +1,4 @@
+import { randomUUID } from 'node:crypto';
 import { lstat, open, readdir, readFile, rename, rm, statfs } from 'node:fs/promises';
 import { dirname, isAbsolute, join, relative, resolve, sep } from 'node:path';
 import { messageOf, StepError } from './errors.ts';
@@ -72,6 +73,16 @@ export async function writeAtomically(path: string, bytes: Uint8Array | string):
     await rm(temporary, { force: true });
     throw error;
   }
+}
+
+/** One id for all tries from this folder: a retry takes its own claim over at once, which the folder's lock makes safe. */
+export async function runIdOf(folder: ModelFolder): Promise<string> {
+  const path = join(folder.dir, 'run-id');
+  const known = await readFile(path, 'utf8').catch(() => '');
+  if (known !== '') return known;
+  const fresh = randomUUID();
+  await writeAtomically(path, fresh);
+  return fresh;
 }
 
 /** Throws `refused` when the volume under `dir` has fewer than that many bytes free. */

@@ -2,10 +2,10 @@ import { mkdir, mkdtemp, readdir, readFile, rm, symlink, utimes, writeFile } fro
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { checkCollisions, localFiles } from '../lib/local/files.ts';
 import { makeManifest, manifestBytes, manifestSha256 } from '../lib/manifest.ts';
 import { checkFreeSpace, findManifest, modelFolder, safeJoin, writeAtomically } from '../lib/workspace.ts';
 import { compress } from '../tasks/compress/step.ts';
-import { checkCollisions, localFiles } from '../tasks/download/local.ts';
 import { runInProcess } from './fakes/program.ts';
 
 let dir: string;

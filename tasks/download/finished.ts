@@ -1,11 +1,11 @@
 import { rm } from 'node:fs/promises';
 import { messageOf } from '../../lib/errors.ts';
 import { feedFile, Verifier } from '../../lib/integrity.ts';
+import { localFiles } from '../../lib/local/files.ts';
 import type { Log } from '../../lib/log.ts';
 import { type Manifest, makeManifest, manifestBytes, parseManifest, type Selection } from '../../lib/manifest.ts';
 import type { Progress } from '../../lib/progress.ts';
 import { type ModelFolder, readManifestFile, safeJoin } from '../../lib/workspace.ts';
-import { localFiles } from './local.ts';
 
 export interface Wanted {
   source: Manifest['source'];

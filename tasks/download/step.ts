@@ -1,8 +1,13 @@
-import { rm, utimes } from 'node:fs/promises';
+import { utimes } from 'node:fs/promises';
 import { hubOf } from '../../lib/hub/connection.ts';
 import { listFiles } from '../../lib/hub/list.ts';
+import { RemoteFile } from '../../lib/hub/remote-file.ts';
 import { resolveRevision } from '../../lib/hub/resolve.ts';
 import { sourceRecord } from '../../lib/hub/source-record.ts';
+import type { Expected } from '../../lib/integrity.ts';
+import { bytesToMove } from '../../lib/local/bring.ts';
+import { bringModel } from '../../lib/local/bring-model.ts';
+import { localFiles } from '../../lib/local/files.ts';
 import { withLock } from '../../lib/lock.ts';
 import { makeManifest, manifestBytes } from '../../lib/manifest.ts';
 import { schema } from '../../lib/params/declare.ts';
@@ -22,10 +27,8 @@ import { checkPaths } from '../../lib/paths.ts';
 import { checkKnown } from '../../lib/policy/policy.ts';
 import { selectFiles } from '../../lib/selection.ts';
 import { defineStep } from '../../lib/step.ts';
-import { checkFreeSpace, manifestResult, modelFolder, writeAtomically } from '../../lib/workspace.ts';
-import { bringFiles, bytesToMove } from './bring.ts';
+import { manifestResult, modelFolder, writeAtomically } from '../../lib/workspace.ts';
 import { finishedManifest } from './finished.ts';
-import { checkCollisions, localFiles } from './local.ts';
 import { showPlan } from './plan.ts';
 
 export const download = defineStep({
@@ -86,22 +89,15 @@ export const download = defineStep({
         log.info({ model: modelId, commit, files: finished.manifest.files.length }, 'nothing to do: it is there');
         return resultsOf(workspace, folder.manifest, finished.manifest, finished.bytes);
       }
-      const { files, paths, totalBytes } = await listed();
-      await checkCollisions(folder.dir, paths);
-      // From here to the end the folder is not what a manifest says.
-      await rm(folder.manifest, { force: true });
-      const [whole, begun] = [await localFiles(folder.files, paths, true), await localFiles(folder.partial, paths, true)];
-      const missing = bytesToMove(files, { whole, begun });
-      await checkFreeSpace(folder.dir, missing);
-      log.info({ model: modelId, revision, commit, files: files.length, bytes: totalBytes, bytesToMove: missing }, 'download started');
+      const { files, totalBytes } = await listed();
+      log.info({ model: modelId, revision, commit, files: files.length, bytes: totalBytes }, 'download started');
       const startedAt = Date.now();
       const { concurrency, partSize, maxMemory } = params;
-      const work = { hub: { ...hub, signal }, repo: modelId, commit, folder, whole, begun, log, progress, signal };
-      const brought = await bringFiles(files, { ...work, concurrency, partSize, maxMemory });
-      const manifest = makeManifest({ source, selection, files: brought });
+      const open = (file: Expected) => new RemoteFile({ ...hub, signal }, modelId, commit, file);
+      const brought = await bringModel(files, { open, folder, log, progress, signal, concurrency, partSize, maxMemory });
+      const manifest = makeManifest({ source, selection, files: brought.files });
       const bytes = manifestBytes(manifest);
       await writeAtomically(folder.source, sourceRecord(hub, modelId, revision, info));
-      await rm(folder.partial, { recursive: true, force: true });
       await writeAtomically(folder.manifest, bytes);
       log.info({ model: modelId, commit, files: files.length, bytes: totalBytes, ms: Date.now() - startedAt }, 'download done');
       return resultsOf(workspace, folder.manifest, manifest, bytes);

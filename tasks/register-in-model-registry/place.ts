@@ -1,10 +1,8 @@
-import { resolve } from 'node:path';
-import { fileURLToPath, pathToFileURL } from 'node:url';
 import { StepError } from '../../lib/errors.ts';
 import { FolderStore } from '../../lib/folder-store/store.ts';
+import { bucketOf, prefixIn } from '../../lib/model-uri.ts';
 import type { GroupValues } from '../../lib/params/declare.ts';
 import type { s3Params, storeDirParams } from '../../lib/params/groups.ts';
-import { pathFault } from '../../lib/paths.ts';
 import { type S3GetOptions, s3Get } from '../../lib/s3-get.ts';
 import { regionOf, s3Settings } from '../../lib/s3-settings.ts';
 import type { StepContext } from '../../lib/step.ts';
@@ -31,7 +29,7 @@ export async function openPlace(params: PlaceParams, { signal, log }: Pick<StepC
   if (storeDir !== undefined && params.s3Bucket !== undefined)
     throw new StepError('usage', 'failed to open the store: --s3-bucket and --store-dir are both given');
   if (storeDir !== undefined) return folderPlace(storeDir, params.controlPrefix);
-  const bucket = params.s3Bucket ?? /^s3:\/\/([^/]+)/.exec(modelUri ?? '')?.[1];
+  const bucket = params.s3Bucket ?? bucketOf(modelUri);
   if (bucket === undefined) throw new StepError('usage', 'failed to open the store: --s3-bucket is missing (or --store-dir for a folder)');
   const settings = s3Settings({ ...params, s3Bucket: bucket });
   const uri = `s3://${bucket}`;
@@ -48,18 +46,7 @@ function folderPlace(dir: string, controlPrefix: string): Place {
   return {
     uri: store.uri,
     location: {},
-    prefixOf: (given) => prefixIn(store.uri, given.startsWith('file:') ? pathToFileURL(resolve(fileURLToPath(given))).href : given),
+    prefixOf: (given) => prefixIn(store.uri, given),
     get: async (key) => (await store.get(key))?.bytes,
   };
-}
-
-function prefixIn(uri: string, modelUri: string): string {
-  const prefix = modelUri.startsWith(`${uri}/`) ? modelUri.slice(uri.length + 1).replace(/\/$/, '') : undefined;
-  const fault = prefix === undefined ? `it does not lie in ${uri}` : pathFault(prefix);
-  if (prefix === undefined || fault !== undefined) {
-    throw new StepError('usage', `failed to use --model-uri ${modelUri}: ${fault}`, {
-      hint: "give upload's result model-uri, and the same --s3-bucket or --store-dir",
-    });
-  }
-  return prefix;
 }

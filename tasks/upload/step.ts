@@ -1,8 +1,8 @@
-import { randomUUID } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Terms } from '../../lib/dry-run.ts';
 import { sha256Of } from '../../lib/integrity.ts';
+import { openFilesOf } from '../../lib/local/open-file.ts';
 import { withLock } from '../../lib/lock.ts';
 import { type Manifest, parseManifest } from '../../lib/manifest.ts';
 import { identityOf, namesOf, prefixOf, versionsPrefix } from '../../lib/naming.ts';
@@ -32,8 +32,7 @@ import { makeSender } from '../../lib/publish/send.ts';
 import { defineStep } from '../../lib/step.ts';
 import { Budget } from '../../lib/transfer/budget.ts';
 import { BufferPool, bufferBytes } from '../../lib/transfer/buffers.ts';
-import { findManifest, folderAt, type ModelFolder, readManifestFile, writeAtomically } from '../../lib/workspace.ts';
-import { localFiles } from './local-files.ts';
+import { findManifest, folderAt, readManifestFile, runIdOf, writeAtomically } from '../../lib/workspace.ts';
 
 export const upload = defineStep({
   name: 'upload',
@@ -104,7 +103,7 @@ export const upload = defineStep({
     }
     const { waitTimeout } = params;
     const byPath = new Map(files.map((file) => [file.path, file]));
-    const openFile = localFiles(folder.files);
+    const openFile = openFilesOf(folder.files);
     const open = (name: string) => openFile(byPath.get(name) as (typeof files)[number]);
     const inspect = (signal: AbortSignal) =>
       checkContent({ policy: params, files, open, concurrency: params.concurrency, signal, log: ctx.log });
@@ -139,14 +138,4 @@ function termsOf(source: Buffer | undefined): Terms {
   } catch {
     return {};
   }
-}
-
-/** One id for all tries from this folder: a retry takes its own claim over at once, which the folder's lock makes safe. */
-async function runIdOf(folder: ModelFolder): Promise<string> {
-  const path = join(folder.dir, 'run-id');
-  const known = await readFile(path, 'utf8').catch(() => '');
-  if (known !== '') return known;
-  const fresh = randomUUID();
-  await writeAtomically(path, fresh);
-  return fresh;
 }

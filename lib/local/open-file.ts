@@ -1,16 +1,16 @@
 import { constants } from 'node:fs';
 import { open, realpath } from 'node:fs/promises';
 import { sep } from 'node:path';
-import { kindOf, messageOf, StepError } from '../../lib/errors.ts';
-import type { Expected } from '../../lib/integrity.ts';
-import type { ByteSource } from '../../lib/publish/send.ts';
-import { safeJoin } from '../../lib/workspace.ts';
+import { kindOf, messageOf, StepError } from '../errors.ts';
+import type { Expected } from '../integrity.ts';
+import type { ByteSource } from '../publish/send.ts';
+import { safeJoin } from '../workspace.ts';
 
 /**
  * Opens files of a model's folder to be sent. A symlink that leads out of the folder is never followed (`refused`); a file that is missing
  * (`not-found`) or has another size (`integrity`) is not sent.
  */
-export function localFiles(filesDir: string): (file: Expected) => Promise<ByteSource> {
+export function openFilesOf(filesDir: string): (file: Expected) => Promise<ByteSource> {
   // Asked once: the folder is locked, and does not move while it is read.
   let folder: Promise<string> | undefined;
   const realFolder = () => {

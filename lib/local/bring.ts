@@ -1,23 +1,25 @@
 import { mkdir, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
-import { explain, kindOf, messageOf } from '../../lib/errors.ts';
-import type { Hub } from '../../lib/hub/connection.ts';
-import { RemoteFile } from '../../lib/hub/remote-file.ts';
-import { type Expected, feedFile, Verifier } from '../../lib/integrity.ts';
-import type { Log } from '../../lib/log.ts';
-import type { ManifestFile } from '../../lib/manifest.ts';
-import type { Progress } from '../../lib/progress.ts';
-import { Budget } from '../../lib/transfer/budget.ts';
-import { BufferPool, bufferBytes } from '../../lib/transfer/buffers.ts';
-import { moveParts, type PartsOptions } from '../../lib/transfer/parts.ts';
-import { mapLimited } from '../../lib/transfer/pool.ts';
-import { type ModelFolder, safeJoin } from '../../lib/workspace.ts';
+import { explain, kindOf, messageOf } from '../errors.ts';
+import { type Expected, feedFile, Verifier } from '../integrity.ts';
+import type { Log } from '../log.ts';
+import type { ManifestFile } from '../manifest.ts';
+import type { Progress } from '../progress.ts';
+import { Budget } from '../transfer/budget.ts';
+import { BufferPool, bufferBytes } from '../transfer/buffers.ts';
+import { moveParts, type PartsOptions } from '../transfer/parts.ts';
+import { mapLimited } from '../transfer/pool.ts';
+import { type ModelFolder, safeJoin } from '../workspace.ts';
 import { PartialFile } from './partial-file.ts';
 
+/** The bytes of one file, wherever they come from, by ranges. Retries are its own matter. */
+export interface RangeReader {
+  /** Fills `into` with the bytes from `offset`, telling how many have come; several reads may run side by side. */
+  read(offset: number, into: Buffer, onBytes: (bytes: number) => void, signal: AbortSignal): Promise<void>;
+}
+
 export interface Bringing {
-  hub: Hub;
-  repo: string;
-  commit: string;
+  open: (file: Expected) => RangeReader;
   folder: ModelFolder;
   /** What is there: whole files, and the beginnings of others (bytes, by path). */
   whole: ReadonlyMap<string, number>;
@@ -33,7 +35,7 @@ export interface Bringing {
 /** A request costs as much as some bytes do: ranges are not made smaller than this. */
 const smallestPart = 1024 ** 2;
 
-/** How many bytes are still to come from the Hub. */
+/** How many bytes are still to come. */
 export function bytesToMove(files: readonly Expected[], { whole, begun }: Pick<Bringing, 'whole' | 'begun'>): number {
   const missing = ({ path, size }: Expected) => (whole.get(path) === size ? 0 : size - beginning(begun, path, size));
   return files.reduce((sum, file) => sum + missing(file), 0);
@@ -95,7 +97,7 @@ async function bring(file: Expected, bringing: Bringing, parts: PartsOptions): P
       // What is wrong must not be gone on from.
       await rm(partial, { force: true });
       if (fresh > 1) throw error;
-      log.warn({ path: file.path, resumedFrom: from, error: messageOf(error) }, 'wrong bytes: the file is downloaded again');
+      log.warn({ path: file.path, resumedFrom: from, error: messageOf(error) }, 'wrong bytes: the file is brought again');
       bringing.progress.add(-file.size);
       from = 0;
     }
@@ -104,12 +106,12 @@ async function bring(file: Expected, bringing: Bringing, parts: PartsOptions): P
 
 /** Moves what is missing behind the first `from` bytes, after those were hashed from the disk. */
 async function moveFile(file: Expected, path: string, from: number, bringing: Bringing, parts: PartsOptions): Promise<Verifier> {
-  const { hub, repo, commit, progress } = bringing;
+  const { open, progress } = bringing;
   const verifier = new Verifier(file);
   const partial = await PartialFile.open(path, from);
   try {
     await feedFile(path, counting(verifier, progress), parts.signal, from);
-    const remote = new RemoteFile(hub, repo, commit, file);
+    const remote = open(file);
     await moveParts(parts, {
       size: file.size,
       from,
@@ -130,7 +132,7 @@ async function hashWhole(file: Expected, target: string, { log, progress, signal
   try {
     return verifier.finish();
   } catch (error) {
-    log.warn({ path: file.path, error: messageOf(error) }, 'a file that was there is wrong: it is downloaded again');
+    log.warn({ path: file.path, error: messageOf(error) }, 'a file that was there is wrong: it is brought again');
     await rm(target, { force: true });
     progress.add(-file.size);
     return undefined;

@@ -1,8 +1,8 @@
 import { lstat, mkdir, open, readdir, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
-import { StepError } from '../../lib/errors.ts';
-import { caseCollisions, parents } from '../../lib/paths.ts';
-import { temporaryName } from '../../lib/temporary.ts';
+import { StepError } from '../errors.ts';
+import { caseCollisions, parents } from '../paths.ts';
+import { temporaryName } from '../temporary.ts';
 
 /**
  * The regular files below a folder with their sizes in bytes, by path, as far as they are wanted. All else that is there goes when `prune` is

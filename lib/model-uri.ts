@@ -1,0 +1,22 @@
+import { resolve } from 'node:path';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import { StepError } from './errors.ts';
+import { pathFault } from './paths.ts';
+
+/** The bucket that an `s3://` URI names; undefined for any other. */
+export function bucketOf(modelUri: string | undefined): string | undefined {
+  return /^s3:\/\/([^/]+)/.exec(modelUri ?? '')?.[1];
+}
+
+/** The prefix that a model's URI names in the store of that URI, without slashes around it. Throws `usage` for any other place. */
+export function prefixIn(storeUri: string, modelUri: string): string {
+  const given = modelUri.startsWith('file:') ? pathToFileURL(resolve(fileURLToPath(modelUri))).href : modelUri;
+  const prefix = given.startsWith(`${storeUri}/`) ? given.slice(storeUri.length + 1).replace(/\/$/, '') : undefined;
+  const fault = prefix === undefined ? `it does not lie in ${storeUri}` : pathFault(prefix);
+  if (prefix === undefined || fault !== undefined) {
+    throw new StepError('usage', `failed to use --model-uri ${modelUri}: ${fault}`, {
+      hint: "give upload's result model-uri, and the same --s3-bucket or --store-dir",
+    });
+  }
+  return prefix;
+}
