@@ -73,3 +73,32 @@ function fill(template: string, words: Record<string, string>): string {
 function withSingleSlashes(text: string): string {
   return text.replace(/\/{2,}/g, '/').replace(/^\//, '');
 }
+
+/** The words that a prefix was filled with, as far as its template tells them; undefined when it is none of that template. */
+export function wordsIn(
+  template: string,
+  prefix: string,
+): Partial<Record<'org' | 'repo' | 'name' | 'version' | 'commit', string>> | undefined {
+  const seen = new Set<string>();
+  const pattern = withSingleSlashes(template)
+    .replace(/\/+$/, '')
+    .split(/(\{org\}\/|\{[a-z]+\})/)
+    .map((piece) => {
+      const [, word] = /^\{([a-z]+)\}/.exec(piece) ?? [];
+      if (word === undefined) return piece.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&');
+      if (seen.has(word)) return `\\k<${word}>${piece.endsWith('/') ? '/' : ''}`;
+      seen.add(word);
+      // A repository without an organisation leaves no empty folder behind.
+      if (word === 'org') return piece.endsWith('/') ? '(?:(?<org>[^/]+)/)?' : '(?<org>[^/]*?)';
+      return word === 'commit' ? '(?<commit>[0-9a-f]{40})' : `(?<${word}>[^/]+)`;
+    });
+  const match = new RegExp(`^${pattern.join('')}$`).exec(prefix);
+  return match ? { ...match.groups } : undefined;
+}
+
+/** The part of all prefixes up to the first word of the template that is not known. */
+export function knownStart(template: string, words: Partial<Record<string, string>>): string {
+  const unknown = [...template.matchAll(/\{([a-z]+)\}/g)].find(([, word = '']) => words[word] === undefined);
+  const start = template.slice(0, unknown?.index ?? template.length);
+  return withSingleSlashes(start.replace(/\{([a-z]+)\}/g, (_, word: string) => words[word] ?? ''));
+}

@@ -37,17 +37,33 @@ export function isOtherWeights(path: string): boolean {
   return (otherWeights.test(path) && !moduleWeights.test(path)) || otherFormats.test(path);
 }
 
+/** Which part of a model is wanted: for a tokenizer alone, or for all that is no weights, nobody needs to wait for the weights. */
+export type Part = 'all' | 'tokenizer' | 'config';
+
+const weights = /\.(safetensors|tensors|nemo)(\.index\.json)?$/i;
+const tokenizerFiles =
+  /tokenizer|config\.json$|(^|\/)(vocab[^/]*|merges\.txt|[^/]*token[^/]*\.json|[^/]*\.tiktoken|[^/]*\.model|chat_template[^/]*)$/i;
+
+/** The files of that part. Throws `not-found` when the model has none. */
+export function selectPart<F extends { path: string }>(files: readonly F[], part: Part): F[] {
+  if (part === 'all') return [...files];
+  const isWeights = (path: string) => weights.test(path) || otherWeights.test(path) || otherFormats.test(path);
+  const selected = files.filter(({ path }) => !isWeights(path) && (part === 'config' || tokenizerFiles.test(path)));
+  if (selected.length > 0) return selected;
+  throw new StepError('not-found', `failed to select the ${part}: the model has no such file`, { hint: '--select all takes every file' });
+}
+
 /**
  * One set of weights, and nothing that every pod would fetch for nothing. Run:ai's streamer, and vLLM with it, takes every *.safetensors
  * right below the prefix: Mistral's consolidated ones beside the others break it (vllm#40765), and all else is fetched for the tokenizer.
  */
 function forVllm(paths: readonly string[]): (path: string) => boolean {
   const there = new Set(paths);
-  const weights = paths.filter((path) => /^[^/]*\.safetensors$/.test(path));
-  const hasOwn = weights.some((path) => !consolidated.test(path));
+  const own = paths.filter((path) => /^[^/]*\.safetensors$/.test(path));
+  const hasOwn = own.some((path) => !consolidated.test(path));
   return (path) => {
     if (noWeights.test(path)) return false;
-    if (weights.length === 0) return true;
+    if (own.length === 0) return true;
     if (hasOwn && consolidated.test(path)) return false;
     if (moduleWeights.test(path)) return !there.has(path.replace('pytorch_model.bin', 'model.safetensors'));
     return !otherWeights.test(path) && !otherFormats.test(path);

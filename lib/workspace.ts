@@ -45,6 +45,14 @@ export function folderAt(dir: string): ModelFolder {
   };
 }
 
+/** Ours inside a folder that holds a model's files right below it, where somebody else named that folder. */
+export const insideName = '.modelferry';
+
+/** The parts of a folder that somebody named: its files are brought to a place beside the records, and put in place when all are whole. */
+export function folderInside(dir: string): ModelFolder {
+  return folderAt(join(dir, insideName));
+}
+
 /** Joins a path from a listing to a folder. Throws `refused` when it would leave it. */
 export function safeJoin(folder: string, path: string): string {
   const fault = pathFault(path);

@@ -3,6 +3,7 @@ import { bootstrap } from './bootstrap/step.ts';
 import { compress } from './compress/step.ts';
 import { doctor } from './doctor/step.ts';
 import { download } from './download/step.ts';
+import { fetch } from './fetch/step.ts';
 import { finish } from './finish/step.ts';
 import { importModel } from './import/step.ts';
 import { plan } from './plan/step.ts';
@@ -15,7 +16,7 @@ import { upload } from './upload/step.ts';
 export const steps: readonly Step[] = [download, compress, upload, register];
 
 /** What the engines have a template for: the steps, and what a pipeline may do besides. */
-export const wired: readonly Step[] = [...steps, sync, plan, finish, importModel, bootstrap, serve];
+export const wired: readonly Step[] = [...steps, sync, plan, finish, importModel, bootstrap, serve, fetch];
 
 /** Every command. */
 export const commands: readonly Step[] = [...wired, doctor];

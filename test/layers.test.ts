@@ -28,6 +28,7 @@ const floors: Record<string, number> = {
   'lib/transfer/': 1,
   'lib/selection.ts': 2,
   'lib/direct/': 1,
+  'lib/hf-cache.ts': 3,
   'lib/http.ts': 2,
   'lib/local/': 2,
   'lib/manifest.ts': 2,

@@ -71,7 +71,8 @@ export class FolderStore implements Store {
 
   async getRange(key: string, offset: number, into: Buffer, etag?: string): Promise<void> {
     if (etag !== undefined && (await this.head(key))?.etag !== etag) throw new PreconditionFailed(`${key} has changed`);
-    const file = await open(this.#objects.path(key), 'r');
+    const file = await open(this.#objects.path(key), 'r').catch(ignoreMissing);
+    if (file === undefined) throw new StepError('not-found', `failed to read ${key}: it is not there`);
     try {
       const { bytesRead } = await file.read(into, 0, into.length, offset);
       if (bytesRead !== into.length) throw new StepError('integrity', `failed to read ${key}: it is shorter than expected`);

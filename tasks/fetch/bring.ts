@@ -1,0 +1,106 @@
+import { kindOf, messageOf, StepError } from '../../lib/errors.ts';
+import { type Hub, hubOf } from '../../lib/hub/connection.ts';
+import { type ModelInfo, resolveRevision } from '../../lib/hub/resolve.ts';
+import { prefixIn } from '../../lib/model-uri.ts';
+import type { GroupValues } from '../../lib/params/declare.ts';
+import type { hubParams, transferParams } from '../../lib/params/groups.ts';
+import { type Found, findPublished } from '../../lib/publish/catalog.ts';
+import { controlKeys, readPublished } from '../../lib/publish/control.ts';
+import type { StepContext } from '../../lib/step.ts';
+import type { Store } from '../../lib/store.ts';
+import { type Plan, planFromHub, planFromStore } from './plan.ts';
+import type { RequestParams } from './request.ts';
+
+export type BringParams = RequestParams &
+  GroupValues<typeof hubParams> &
+  Pick<GroupValues<typeof transferParams>, 'retries' | 'stallTimeout'> & { controlPrefix: string; refresh: boolean };
+
+/**
+ * Gives the plans in their order, the store's and then the Hub's, to `use`, until one of them has brought the model. The Hub is asked only when
+ * the store cannot give it, and never for other bytes: where the store had told the commit, it is that commit.
+ * Throws what the last source said, naming the first one's failure too.
+ */
+export async function bringFirst<T>(
+  params: BringParams,
+  store: Store | undefined,
+  ctx: StepContext,
+  use: (plan: Plan) => Promise<T>,
+): Promise<T> {
+  const { log } = ctx;
+  const hub = hubOf(params, ctx);
+  const info = params.refresh && params.modelId !== undefined ? await commitNow(hub, params.modelId, params.revision, ctx) : undefined;
+  let found: Found | undefined;
+  let failure: unknown;
+  if (store) {
+    try {
+      found = await findIn(store, params, info?.commit, ctx);
+      if (found) return await use(await planFromStore(store, found, params, params.controlPrefix));
+      failure = nothingPublished(store, params);
+      log.info({ store: store.uri }, 'the store does not have it');
+    } catch (error) {
+      ctx.signal.throwIfAborted();
+      if (!mayFallBack(error)) throw error;
+      failure = error;
+    }
+  }
+  const repo = params.modelId ?? (found?.manifest.derived ? undefined : found?.manifest.source.repo);
+  if (params.fallback === 'none' || repo === undefined || found?.manifest.derived !== undefined) throw failure;
+  if (failure !== undefined) log.warn({ error: messageOf(failure), repo }, 'falling back to the Hub');
+  const revision = found?.manifest.source.commit ?? info?.commit ?? params.revision;
+  try {
+    const resolved = info && info.commit === revision ? info : await resolveRevision(hub, repo, revision);
+    return await use(await planFromHub(hub, repo, params.revision, resolved, params));
+  } catch (error) {
+    ctx.signal.throwIfAborted();
+    throw failure === undefined ? error : both(repo, failure, error);
+  }
+}
+
+/** Where the Hub has the branch now; undefined when it cannot be asked: what is published will do then. */
+async function commitNow(hub: Hub, repo: string, revision: string, { log, signal }: StepContext): Promise<ModelInfo | undefined> {
+  try {
+    return await resolveRevision(hub, repo, revision);
+  } catch (error) {
+    signal.throwIfAborted();
+    log.warn({ error: messageOf(error) }, 'the Hub does not tell the newest commit: the newest published one is taken');
+    return undefined;
+  }
+}
+
+async function findIn(store: Store, params: BringParams, commit: string | undefined, { log }: StepContext): Promise<Found | undefined> {
+  const { modelUri, modelId, modelName, modelVersion, controlPrefix, revision } = params;
+  if (modelUri === undefined) {
+    const asked = {
+      repo: modelId,
+      revision: modelId === undefined ? undefined : (commit ?? revision),
+      name: modelName,
+      version: modelVersion,
+    };
+    const found = await findPublished(store, params, asked, log);
+    if (found) log.info({ uri: `${store.uri}/${found.prefix}/`, commit: found.manifest.source.commit }, 'found in the store');
+    return found;
+  }
+  const prefix = prefixIn(store.uri, modelUri);
+  const published = await readPublished(store, controlKeys(controlPrefix, prefix).manifest);
+  return published && { ...published, prefix };
+}
+
+function nothingPublished(store: Store, { modelUri, modelId, modelName, modelVersion, revision }: RequestParams): StepError {
+  const asked = modelUri ?? [modelId && `${modelId} at ${revision}`, modelName, modelVersion].filter(Boolean).join(', ');
+  return new StepError('not-found', `failed to fetch ${asked}: it is not published in ${store.uri}`, {
+    hint: 'modelferry list shows what is; import publishes a model',
+  });
+}
+
+/** The store is away, damaged, or does not let us in; all else would be as wrong for the Hub. */
+function mayFallBack(error: unknown): boolean {
+  return ['transient', 'not-found', 'integrity', 'denied'].includes(kindOf(error));
+}
+
+function both(repo: string, store: unknown, hub: unknown): unknown {
+  const kinds = [kindOf(store), kindOf(hub)];
+  const kind = kinds.includes('transient') ? 'transient' : kindOf(hub);
+  if (kind === 'bug' || kind === 'terminated') return hub;
+  const hint = hub instanceof StepError ? hub.hint : undefined;
+  return new StepError(kind, `failed to fetch ${repo}: store: ${messageOf(store)}; Hub: ${messageOf(hub)}`, { hint, cause: hub });
+}

@@ -1,0 +1,85 @@
+import { StepError } from '../../lib/errors.ts';
+import { sha256Of } from '../../lib/integrity.ts';
+import { bucketOf } from '../../lib/model-uri.ts';
+import type { Part } from '../../lib/selection.ts';
+
+export interface RequestParams {
+  modelUri?: string | undefined;
+  modelId?: string | undefined;
+  revision: string;
+  modelName?: string | undefined;
+  modelVersion?: string | undefined;
+  allowPatterns: readonly string[];
+  ignorePatterns: readonly string[];
+  profile: 'all' | 'vllm';
+  select: Part;
+  fallback: 'hub' | 'none';
+  fill: boolean;
+  s3Bucket?: string | undefined;
+  storeDir?: string | undefined;
+  keyTemplate: string;
+}
+
+/** Throws one `usage` error that lists all that does not go together. */
+export function checkRequest(params: RequestParams): void {
+  const { modelUri, modelId, modelName, modelVersion, fallback, fill, select } = params;
+  const store = hasStore(params);
+  const faults = [
+    ...((modelUri ?? modelId ?? modelName) ? [] : ['one of --model-id, --model-name and --model-uri must be given']),
+    ...(modelUri !== undefined && (modelName ?? modelVersion) !== undefined
+      ? ['--model-uri names a version by itself: leave --model-name and --model-version out']
+      : []),
+    ...(modelUri?.startsWith('file:') && params.storeDir === undefined
+      ? ['--model-uri file:... needs the --store-dir that it lies in']
+      : []),
+    ...(!store && fallback === 'none'
+      ? ['without --s3-bucket or --store-dir there is nothing to fetch from but the Hub: --fallback none']
+      : []),
+    ...(!store && modelId === undefined && modelUri === undefined
+      ? ['--model-name needs --s3-bucket or --store-dir: the Hub knows --model-id alone']
+      : []),
+    ...(fill && !store ? ['--fill needs --s3-bucket or --store-dir'] : []),
+    ...(fill && fallback === 'none' ? ['--fill publishes what comes from the Hub: --fallback none leaves nothing'] : []),
+    ...(fill && select !== 'all' ? [`--fill publishes whole models: not with --select ${select}`] : []),
+  ];
+  if (faults.length > 0)
+    throw new StepError('usage', `failed to read parameters: ${faults.join('; ')}`, { hint: 'see --help for every parameter' });
+}
+
+/** Whether any store is named. */
+export function hasStore({ modelUri, s3Bucket, storeDir }: Pick<RequestParams, 'modelUri' | 's3Bucket' | 'storeDir'>): boolean {
+  return bucketOf(modelUri) !== undefined || s3Bucket !== undefined || storeDir !== undefined;
+}
+
+/** Names what was asked for: a folder that was filled for the same request needs no question to anyone. */
+export function requestKey(params: RequestParams): string {
+  const {
+    modelUri,
+    modelId,
+    revision,
+    modelName,
+    modelVersion,
+    allowPatterns,
+    ignorePatterns,
+    profile,
+    select,
+    s3Bucket,
+    storeDir,
+    keyTemplate,
+  } = params;
+  const asked = [
+    modelUri,
+    modelId,
+    revision,
+    modelName,
+    modelVersion,
+    allowPatterns,
+    ignorePatterns,
+    profile,
+    select,
+    s3Bucket,
+    storeDir,
+    keyTemplate,
+  ];
+  return sha256Of(JSON.stringify(asked.map((value) => value ?? null)));
+}

@@ -1,0 +1,167 @@
+import { utimes } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { linkIntoCache } from '../../lib/hf-cache.ts';
+import { sha256Of } from '../../lib/integrity.ts';
+import { bucketOf, prefixIn } from '../../lib/model-uri.ts';
+import { openStore } from '../../lib/open-store.ts';
+import { schema } from '../../lib/params/declare.ts';
+import {
+  hubParams,
+  modelParams,
+  namingParams,
+  networkParams,
+  s3Params,
+  selectionParams,
+  storeDirParams,
+  transferParams,
+  waitParams,
+  workspaceParams,
+} from '../../lib/params/groups.ts';
+import { defineStep } from '../../lib/step.ts';
+import { manifestResult } from '../../lib/workspace.ts';
+import { bringFirst } from './bring.ts';
+import { fillStore } from './fill.ts';
+import { placeModel } from './place.ts';
+import { checkRequest, hasStore, requestKey } from './request.ts';
+import { showPlan } from './show-plan.ts';
+import { checkNamedFolder, type LocalModel, localCopy, placeAt, placeInside, remember } from './target.ts';
+
+export const fetch = defineStep({
+  name: 'fetch',
+  summary: 'Gets a model into a local folder: what is there, else from the store, else from the Hub.',
+  params: schema({
+    ...modelParams,
+    ...namingParams,
+    modelUri: {
+      type: 'string',
+      pattern: '^(s3|file)://',
+      description: 'URI of a published model, as upload gives it, instead of names.',
+      'x-group': 'Model',
+    },
+    modelDir: {
+      type: 'string',
+      description: 'Folder that the files shall lie right in (default: one of the workspace).',
+      'x-group': 'Workspace',
+    },
+    workspace: workspaceParams.workspace,
+    link: { type: 'string', description: "Also make it one of huggingface_hub's cache here (HF_HOME)." },
+    fallback: { type: 'string', enum: ['hub', 'none'], description: 'Where to go when the store cannot give it.', default: 'hub' },
+    fill: { type: 'boolean', description: 'Publish what came from the Hub, for the next one.', default: false },
+    refresh: { type: 'boolean', description: 'Ask for the newest commit of a branch, whatever is there.', default: false },
+    verify: { type: 'boolean', description: 'Hash what is there already, instead of comparing sizes and times.', default: false },
+    select: {
+      type: 'string',
+      enum: ['all', 'tokenizer', 'config'],
+      description: 'Part of the model; config: all but the weights.',
+      default: 'all',
+    },
+    ...selectionParams,
+    ...hubParams,
+    ...s3Params,
+    ...storeDirParams,
+    ...waitParams,
+    ...transferParams,
+    ...networkParams,
+  }),
+  results: {
+    source: 'Where it came from: local, s3 (the store) or hub.',
+    path: 'Folder that holds its files.',
+    bytes: 'Bytes that were brought.',
+    seconds: 'How long it took.',
+    manifest: 'Path of manifest.json, relative to the workspace; empty with --model-dir.',
+    'manifest-sha256': 'sha256 of manifest.json, bare hex.',
+    commit: 'Commit of the model on the Hub.',
+    'file-count': 'Number of files.',
+    'total-bytes': 'Bytes of all files.',
+    'model-uri': 'Where the model lies in the store; empty when it does not.',
+    filled: 'true when this run published what came from the Hub.',
+  },
+  async run(params, ctx) {
+    const startedAt = performance.now();
+    checkRequest(params);
+    const { log } = ctx;
+    const { modelDir, workspace } = params;
+    const request = requestKey(params);
+    const target = { workspace, modelDir };
+    const store = hasStore(params) ? openStore({ ...params, s3Bucket: bucketOf(params.modelUri) ?? params.s3Bucket }, ctx) : undefined;
+
+    const results = (source: 'local' | 's3' | 'hub', model: LocalModel, bytes: number, filled: boolean) => ({
+      source,
+      path: model.place.files,
+      bytes: String(bytes),
+      seconds: ((performance.now() - startedAt) / 1000).toFixed(3),
+      manifest: modelDir === undefined ? manifestResult(workspace, model.place.folder) : '',
+      'manifest-sha256': sha256Of(model.bytes),
+      commit: model.manifest.source.commit,
+      'file-count': String(model.manifest.files.length),
+      'total-bytes': String(model.manifest.totalBytes),
+      'model-uri': model.uri,
+      filled: String(filled),
+    });
+
+    const there = params.refresh ? undefined : await localCopy(target, request, params.verify, ctx);
+    if (ctx.dryRun) {
+      if (there)
+        ctx.print(
+          showPlan(
+            { source: 'local', files: there.manifest.files, uri: there.uri, commit: there.manifest.source.commit, path: there.place.files },
+            ctx.terminal,
+          ),
+        );
+      else {
+        await bringFirst(params, store, ctx, async (plan) => {
+          const path = resolve(modelDir ?? plan.folderIn(workspace).files);
+          ctx.print(showPlan({ source: plan.origin, files: plan.files, uri: plan.uri, commit: plan.source.commit, path }, ctx.terminal));
+        });
+      }
+      return nothing();
+    }
+
+    let model = there;
+    let source: 'local' | 's3' | 'hub' = 'local';
+    let movedBytes = 0;
+    if (model === undefined) {
+      if (modelDir !== undefined) await checkNamedFolder(modelDir);
+      model = await bringFirst(params, store, ctx, async (plan) => {
+        const place = modelDir === undefined ? placeAt(plan.folderIn(workspace)) : placeInside(modelDir);
+        const placed = await placeModel(plan, place, { ...params, ...ctx });
+        movedBytes = placed.movedBytes;
+        if (!placed.wasThere) source = plan.origin;
+        const { manifest, bytes } = placed;
+        const brought: LocalModel = { place, manifest, bytes, origin: plan.origin, uri: plan.uri, filled: plan.origin === 's3' };
+        await remember(target, request, brought);
+        return brought;
+      });
+    } else if (modelDir === undefined) {
+      // The newest manifest is the one that a next step takes; on a read-only volume there is none.
+      await utimes(model.place.folder.manifest, new Date(), new Date()).catch(() => {});
+    }
+    log.info({ source, path: model.place.files, bytes: movedBytes, ms: Math.round(performance.now() - startedAt) }, 'fetched');
+    if (params.link !== undefined) {
+      const snapshot = await linkIntoCache(
+        params.link,
+        model.place.files,
+        model.manifest,
+        params.modelId === undefined ? 'main' : params.revision,
+      );
+      log.info({ snapshot, hfHome: params.link }, "linked into huggingface_hub's cache");
+    }
+    let filled = false;
+    if (params.fill && store && !model.filled) {
+      const prefix = params.modelUri === undefined ? undefined : prefixIn(store.uri, params.modelUri);
+      const uri = await fillStore(model, { ...params, ...ctx, store, prefix });
+      if (uri !== undefined) {
+        filled = true;
+        model = { ...model, uri, filled };
+        await remember(target, request, model);
+      }
+    }
+    return results(source, model, movedBytes, filled);
+  },
+});
+
+/** What a dry run has to give: nothing was brought. */
+function nothing() {
+  const empty = { source: '', path: '', bytes: '0', seconds: '0', manifest: '', 'manifest-sha256': '', commit: '' };
+  return { ...empty, 'file-count': '', 'total-bytes': '', 'model-uri': '', filled: 'false' };
+}
