@@ -23,6 +23,14 @@ export interface PutOptions {
   model?: boolean;
 }
 
+export interface RangeOptions {
+  etag?: string | undefined;
+  /** Told of each piece as it comes. */
+  onBytes?: ((bytes: number) => void) | undefined;
+  /** Ends this read, besides the store's own signal. */
+  signal?: AbortSignal | undefined;
+}
+
 export interface StoredPart {
   number: number;
   size: number;
@@ -86,8 +94,8 @@ export interface Store {
   head(key: string): Promise<ObjectInfo | undefined>;
   /** The whole object, for records of ours; undefined when it is not there. */
   get(key: string): Promise<{ bytes: Buffer; info: ObjectInfo } | undefined>;
-  /** Fills `into` with the bytes from `offset`; fails unless the object still has that etag. */
-  getRange(key: string, offset: number, into: Buffer, etag?: string): Promise<void>;
+  /** Fills `into` with the bytes from `offset`; PreconditionFailed unless the object still has that etag, `not-found` when it is gone. */
+  getRange(key: string, offset: number, into: Buffer, options?: RangeOptions): Promise<void>;
   put(key: string, bytes: Uint8Array, options?: PutOptions): Promise<ObjectInfo>;
   /** Every object below a raw prefix, in key order. */
   list(prefix: string): AsyncIterable<ObjectInfo>;

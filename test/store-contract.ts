@@ -92,10 +92,10 @@ export function storeContract(name: string, open: () => Promise<StoreUnderTest>)
       const bytes = randomBytes(5000);
       const { etag } = await store.put(`${root}/range`, bytes);
       const into = Buffer.alloc(1000);
-      await store.getRange(`${root}/range`, 4000, into, etag);
+      await store.getRange(`${root}/range`, 4000, into, { etag });
       expect(into.equals(bytes.subarray(4000))).toBe(true);
       await store.put(`${root}/range`, randomBytes(5000));
-      await expect(store.getRange(`${root}/range`, 0, into, etag)).rejects.toBeInstanceOf(PreconditionFailed);
+      await expect(store.getRange(`${root}/range`, 0, into, { etag })).rejects.toBeInstanceOf(PreconditionFailed);
     });
 
     test('copies what has not changed, with new metadata', async () => {

@@ -10,6 +10,7 @@ import {
   type OpenUpload,
   PreconditionFailed,
   type PutOptions,
+  type RangeOptions,
   type Store,
   type StoredPart,
   type UploadedPart,
@@ -69,13 +70,15 @@ export class FolderStore implements Store {
     return info && bytes && { bytes, info };
   }
 
-  async getRange(key: string, offset: number, into: Buffer, etag?: string): Promise<void> {
+  async getRange(key: string, offset: number, into: Buffer, { etag, onBytes, signal }: RangeOptions = {}): Promise<void> {
+    signal?.throwIfAborted();
     if (etag !== undefined && (await this.head(key))?.etag !== etag) throw new PreconditionFailed(`${key} has changed`);
     const file = await open(this.#objects.path(key), 'r').catch(ignoreMissing);
     if (file === undefined) throw new StepError('not-found', `failed to read ${key}: it is not there`);
     try {
       const { bytesRead } = await file.read(into, 0, into.length, offset);
       if (bytesRead !== into.length) throw new StepError('integrity', `failed to read ${key}: it is shorter than expected`);
+      onBytes?.(bytesRead);
     } finally {
       await file.close();
     }

@@ -8,6 +8,7 @@ import {
   type PutObjectCommandInput,
 } from '@aws-sdk/client-s3';
 import { StepError } from '../errors.ts';
+import { s3GetRange } from '../s3-get.ts';
 import {
   type Condition,
   type MultipartUpload,
@@ -15,6 +16,7 @@ import {
   type OpenUpload,
   PreconditionFailed,
   type PutOptions,
+  type RangeOptions,
   type Store,
   type StoredPart,
   type StoreLimits,
@@ -103,22 +105,10 @@ export class S3Store implements Store, Prober {
     });
   }
 
-  async getRange(key: string, offset: number, into: Buffer, etag?: string): Promise<void> {
-    const Range = `bytes=${offset}-${offset + into.length - 1}`;
-    await this.#s3.send(`get ${key}`, async (client, sent) => {
-      const input = { Bucket: this.#s3.bucket, Key: key, Range, ...(etag === undefined ? {} : { IfMatch: quoted(etag) }) };
-      const answer = await client.send(new GetObjectCommand(input), sent);
-      if (answer.$metadata.httpStatusCode !== 206 && answer.ContentLength !== into.length) {
-        throw new StepError('integrity', `failed to get ${key}: the store ignores ranges`);
-      }
-      let at = 0;
-      for await (const chunk of (answer.Body ?? []) as AsyncIterable<Buffer>) {
-        if (at + chunk.length > into.length) throw new StepError('integrity', `failed to get ${key}: more bytes came than asked for`);
-        chunk.copy(into, at);
-        at += chunk.length;
-      }
-      if (at !== into.length) throw new StepError('transient', `failed to get ${key}: ${at} of ${into.length} bytes came`);
-    });
+  async getRange(key: string, offset: number, into: Buffer, options: RangeOptions = {}): Promise<void> {
+    const { signal } = this.#s3.options;
+    const ended = options.signal ? AbortSignal.any([signal, options.signal]) : signal;
+    await s3GetRange(key, offset, into, { ...this.#s3.options, signal: ended }, options);
   }
 
   async put(key: string, bytes: Uint8Array, { condition, metadata, model = false }: PutOptions = {}): Promise<ObjectInfo> {

@@ -53,9 +53,7 @@ export async function planFromStore(store: Store, found: Found, chosen: Chosen, 
     files,
     open: ({ path }) => ({
       async read(offset, into, onBytes, signal) {
-        signal.throwIfAborted();
-        await store.getRange(`${prefix}/${path}`, offset, into);
-        onBytes(into.length);
+        await store.getRange(`${prefix}/${path}`, offset, into, { onBytes, signal });
       },
     }),
     finish: () => ({ manifest, bytes }),
