@@ -22,6 +22,8 @@ export interface StepContext {
   print: (text: string) => void;
   /** True when a person reads stdout. */
   terminal: boolean;
+  /** Asks the person at the terminal, yes or no; undefined where there is nobody to be asked. */
+  confirm?: ((question: string) => Promise<boolean>) | undefined;
 }
 
 export interface StepDeclaration<Map extends ParamMap, Required extends string, Declared extends ResultDeclarations> {
@@ -66,6 +68,8 @@ export interface Invocation {
   /** Draws the progress bar; undefined where stderr is no terminal. */
   draw?: ((line: string) => void) | undefined;
   terminal: boolean;
+  /** Puts a question to a person and gives back the line that was typed; undefined where there is none. */
+  ask?: ((question: string) => Promise<string>) | undefined;
   signal: AbortSignal;
   /** How the user called it, for --help. */
   command: string;
@@ -117,6 +121,7 @@ export function defineStep<const Map extends ParamMap, const Required extends st
         dryRun: common.dryRun,
         print,
         terminal: invocation.terminal,
+        confirm: invocation.ask && (async (question) => /^y(es)?$/i.test(((await invocation.ask?.(`${question} [y/N] `)) ?? '').trim())),
       });
       invocation.signal.throwIfAborted();
       checkResults(name, results, found);
@@ -163,6 +168,7 @@ export async function runStep(step: Step, argv = process.argv.slice(2), command 
     },
     draw: terminal ? draw : undefined,
     terminal: process.stdout.isTTY === true,
+    ask: terminal && process.stdin.isTTY ? (question) => askPerson(question, abort.signal) : undefined,
     signal: abort.signal,
     command,
   });
@@ -182,6 +188,12 @@ export async function runCommand(steps: readonly Step[]): Promise<void> {
   if (word === undefined || word === '--help' || word === 'help') return writeOut(text);
   writeLine(2, `failed to run ${JSON.stringify(oneLine(word))}: no such step\n\n${text}`);
   process.exitCode = exitCodes.usage;
+}
+
+async function askPerson(question: string, signal: AbortSignal): Promise<string> {
+  const { createInterface } = await import('node:readline/promises');
+  const reader = createInterface({ input: process.stdin, output: process.stderr });
+  return await reader.question(question, { signal }).finally(() => reader.close());
 }
 
 function writeOut(text: string): void {

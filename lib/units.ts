@@ -17,14 +17,14 @@ const byteUnits: Record<string, number> = {
   ti: 1024 ** 4,
   tib: 1024 ** 4,
 };
-const timeUnits: Record<string, number> = { ms: 1, '': 1e3, s: 1e3, m: 60e3, h: 3600e3 };
+const timeUnits: Record<string, number> = { ms: 1, '': 1e3, s: 1e3, m: 60e3, h: 3600e3, d: 86_400e3 };
 
 /** `64MiB`, `64Mi` (as Kubernetes writes it), `64MB`, `1048576`: in bytes; undefined when it is none of these. */
 export function parseBytes(text: string): number | undefined {
   return parse(text, byteUnits);
 }
 
-/** `500ms`, `30s`, `5m`, `1h`, `30` (seconds): in ms; undefined when it is none of these. */
+/** `500ms`, `30s`, `5m`, `1h`, `7d`, `30` (seconds): in ms; undefined when it is none of these. */
 export function parseDuration(text: string): number | undefined {
   return parse(text, timeUnits);
 }

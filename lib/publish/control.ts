@@ -24,7 +24,12 @@ export function controlKeys(controlPrefix: string, prefix: string): ControlKeys 
 
 /** The published prefix that a manifest's key stands for. */
 export function prefixOfManifest(controlPrefix: string, key: string): string | undefined {
-  const start = `${controlPrefix}/manifests/`;
+  return prefixOfRecord(controlPrefix, 'manifests', key);
+}
+
+/** The prefix that a record of that kind tells of. */
+export function prefixOfRecord(controlPrefix: string, kind: string, key: string): string | undefined {
+  const start = `${controlPrefix}/${kind}/`;
   return key.startsWith(start) && key.endsWith('.json') ? key.slice(start.length, -'.json'.length) : undefined;
 }
 

@@ -21,6 +21,11 @@ export function rightSha256(file: Expected, found: ObjectInfo): string | undefin
   return found.size === file.size && sha256 !== undefined && isFile(file, { sha256, gitSha1 }) ? sha256 : undefined;
 }
 
+/** Whether an object bears our marks: its metadata must have been asked for. */
+export function isOurs({ metadata }: ObjectInfo): boolean {
+  return (metadata?.[digestMark] ?? metadata?.[gitMark]) !== undefined;
+}
+
 /** True when these digests are what the file must have, by the one that is known of it beforehand. */
 export function isFile(file: Expected, digests: { sha256: string; gitSha1?: string | undefined }): boolean {
   return file.sha256 === undefined ? file.gitSha1 !== undefined && file.gitSha1 === digests.gitSha1 : file.sha256 === digests.sha256;
@@ -32,13 +37,9 @@ export const rayHashName = 'hash';
 /** Throws `refused` when a published model lies above or inside the prefix: a server of the one would read the other. */
 export async function checkNesting(store: Store, controlPrefix: string, prefix: string): Promise<void> {
   const conflict = (other: string) =>
-    new StepError(
-      'refused',
-      `failed to publish ${store.uri}/${prefix}/: ${store.uri}/${other}/ is published, and one would lie in the other`,
-      {
-        hint: 'choose another --key-template',
-      },
-    );
+    new StepError('refused', `failed to use ${store.uri}/${prefix}/: ${store.uri}/${other}/ is published, and one would lie in the other`, {
+      hint: 'choose another --key-template',
+    });
   for (const above of parents(prefix)) {
     if (await store.head(controlKeys(controlPrefix, above).manifest)) throw conflict(above);
   }

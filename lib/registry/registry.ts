@@ -87,7 +87,8 @@ export class Registry {
     const seen = new Set<string>();
     for (;;) {
       const { status, body } = await this.#connection.call(`list ${words}s`, 'GET', `${path}?${query}`);
-      if (status === 404) return entries;
+      // Below a parent that is gone there is nothing; what knows no list at all is no registry, and must not be taken for an empty one.
+      if (status === 404 && parentId !== undefined) return entries;
       if (!Array.isArray(body.items)) throw noRegistry('it has no items');
       const items = body.items as (Json | null)[];
       entries.push(...items.filter((item) => kind !== 'artifact' || item?.artifactType === 'model-artifact').map(entryOf));

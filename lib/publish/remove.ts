@@ -1,0 +1,74 @@
+import { randomUUID } from 'node:crypto';
+import { StepError } from '../errors.ts';
+import type { Log } from '../log.ts';
+import type { Store } from '../store.ts';
+import { Claim } from './claim.ts';
+import { type ControlKeys, controlKeys, readPublished, readStored } from './control.ts';
+import { checkNesting, rayHashName, takeInventory } from './inventory.ts';
+
+export interface RemoveOptions {
+  store: Store;
+  controlPrefix: string;
+  prefix: string;
+  log: Log;
+  signal: AbortSignal;
+  concurrency: number;
+  /** ms to wait for a run that publishes there. */
+  waitTimeout: number;
+}
+
+export interface Removed {
+  objects: number;
+  /** Of the model's files. */
+  bytes: number;
+  /** Keys under the prefix that are not ours: they stay. */
+  foreign: string[];
+}
+
+/**
+ * Deletes a published model: its manifest first, so that no reader sees half of it, then its objects and unfinished uploads, then its records.
+ * What a killed run left of it is deleted too. Undefined when there is no record of one; `refused` when other models lie in it. A run that publishes there is waited for (`transient`).
+ */
+export async function removePublished(options: RemoveOptions): Promise<Removed | undefined> {
+  const { store, controlPrefix, prefix, log, signal, waitTimeout } = options;
+  const keys = controlKeys(controlPrefix, prefix);
+  // A folder of models is no model.
+  await checkNesting(store, controlPrefix, prefix);
+  await store.probe(keys.probe);
+  const claimed = { store, key: keys.claim, runId: randomUUID(), contentDigest: 'delete', waitTimeout, signal, log };
+  const claim = await Claim.take({ ...claimed, done: async () => false });
+  if (claim === undefined) throw new StepError('bug', `failed to delete ${prefix}: its claim was not given`);
+  try {
+    const removed = await removeClaimed({ ...options, signal: AbortSignal.any([signal, claim.signal]) }, keys);
+    await claim.drop();
+    return removed;
+  } catch (error) {
+    await claim.release();
+    throw error;
+  }
+}
+
+async function removeClaimed({ store, prefix, signal, concurrency }: RemoveOptions, keys: ControlKeys): Promise<Removed | undefined> {
+  const published = await readPublished(store, keys.manifest);
+  const records = await existing(store, [keys.stored, keys.source]);
+  if (published === undefined && records.length === 0) return undefined;
+  const stored = await readStored(store, keys.stored);
+  if (published) await store.delete([keys.manifest], { etag: published.info.etag });
+  const known = new Set([
+    ...stored.keys(),
+    ...(published?.manifest.files.map(({ path }) => path) ?? []),
+    ...(published ? [rayHashName] : []),
+  ]);
+  const inventory = await takeInventory({ store, prefix, files: [], known, storedKeys: [keys.stored], rayHash: false, concurrency });
+  signal.throwIfAborted();
+  for (const upload of (await store.listMultiparts(`${prefix}/`)) ?? []) await store.abortMultipart(upload);
+  await store.delete(inventory.leftovers);
+  await store.delete(records);
+  const bytes = published?.manifest.totalBytes ?? [...stored.values()].reduce((sum, { size }) => sum + size, 0);
+  return { objects: inventory.leftovers.length, bytes, foreign: inventory.foreign };
+}
+
+async function existing(store: Store, keys: readonly string[]): Promise<string[]> {
+  const found = await Promise.all(keys.map((key) => store.head(key)));
+  return keys.filter((_, index) => found[index] !== undefined);
+}

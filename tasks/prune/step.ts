@@ -1,0 +1,152 @@
+import { messageOf, oneLine, StepError } from '../../lib/errors.ts';
+import { identityOf, namesOf } from '../../lib/naming.ts';
+import { openStore } from '../../lib/open-store.ts';
+import { schema } from '../../lib/params/declare.ts';
+import {
+  modelParams,
+  namingParams,
+  networkParams,
+  registryParams,
+  s3Params,
+  storeDirParams,
+  transferParams,
+} from '../../lib/params/groups.ts';
+import { listPublished } from '../../lib/publish/catalog.ts';
+import { controlKeys, readPublished } from '../../lib/publish/control.ts';
+import { findLeftovers, type Leftover, removeLeftover } from '../../lib/publish/orphans.ts';
+import { removePublished } from '../../lib/publish/remove.ts';
+import { placeOf, placesInUse } from '../../lib/registry/in-use.ts';
+import { Registry } from '../../lib/registry/registry.ts';
+import { defineStep } from '../../lib/step.ts';
+import { mapLimited } from '../../lib/transfer/pool.ts';
+import { showBytes } from '../../lib/units.ts';
+import { chooseVersions, type Version } from './choose.ts';
+
+export const prune = defineStep({
+  name: 'prune',
+  summary: 'Deletes old versions from the store, and what killed runs left there; never what the registry has live.',
+  params: schema({
+    keep: { type: 'integer', minimum: 0, description: 'Keep so many of the newest versions of each model.' },
+    olderThan: { type: 'string', 'x-unit': 'ms', description: 'Delete only versions older than this, such as 30d.' },
+    leftovers: { type: 'boolean', description: 'Delete objects without a manifest, and stale uploads, of ours.', default: false },
+    leftoversAge: { type: 'string', 'x-unit': 'ms', description: 'Leave what is younger.', default: '1d' },
+    modelId: modelParams.modelId,
+    modelName: namingParams.modelName,
+    yes: { type: 'boolean', description: 'Do not ask at a terminal.', default: false, 'x-local': true },
+    modelRegistryUrl: registryParams.modelRegistryUrl,
+    modelRegistryToken: registryParams.modelRegistryToken,
+    ...s3Params,
+    ...storeDirParams,
+    ...transferParams,
+    ...networkParams,
+  }),
+  results: {
+    'kept-versions': 'Number of versions that stay.',
+    'deleted-versions': 'Number of versions that were deleted.',
+    'deleted-bytes': 'Bytes of those versions and of objects without one.',
+    'deleted-leftovers': 'Number of objects and records without a model that were deleted.',
+    'aborted-uploads': 'Number of stale uploads that were aborted.',
+  },
+  async run(params, ctx) {
+    const { keep, olderThan, controlPrefix, modelId, modelName, concurrency, modelRegistryUrl } = params;
+    const { log } = ctx;
+    if (keep === undefined && olderThan === undefined && !params.leftovers) {
+      throw new StepError('usage', 'failed to read parameters: give --keep, --older-than or --leftovers', {
+        hint: '--dry-run shows what would go',
+      });
+    }
+    if (keep === 0 && olderThan === undefined) {
+      throw new StepError('usage', 'failed to read parameters: --keep 0 would delete every model', {
+        hint: 'give --older-than too, or use delete',
+      });
+    }
+    const store = openStore(params, ctx);
+    const listed = await listPublished(store, params);
+    // After the listing: what is registered by now counts.
+    const states =
+      modelRegistryUrl === undefined
+        ? undefined
+        : await placesInUse(
+            new Registry({ ...params, ...ctx, url: modelRegistryUrl, token: params.modelRegistryToken, dryRun: undefined }),
+          );
+    if (states === undefined) log.warn('no --model-registry-url is given: nobody says which versions are live');
+    const read = await mapLimited(listed, concurrency, async ({ prefix, publishedAt, words }): Promise<Version[]> => {
+      const published = await readPublished(store, controlKeys(controlPrefix, prefix).manifest).catch((error: unknown) => {
+        log.warn({ prefix, error: messageOf(error) }, 'a manifest cannot be read: its model stays');
+        return undefined;
+      });
+      if (published === undefined) return [];
+      const { manifest } = published;
+      const uri = `${store.uri}/${prefix}/`;
+      const name = words?.name ?? namesOf(identityOf(manifest), {}).name;
+      return [{ prefix, uri, name, manifest, publishedAt, state: states?.get(placeOf(uri)) }];
+    });
+    ctx.signal.throwIfAborted();
+    const versions = read
+      .flat()
+      .filter(({ name, manifest }) => (modelId ?? manifest.source.repo) === manifest.source.repo && (modelName ?? name) === name);
+    const going = chooseVersions(versions, { keep, olderThan }, store.now());
+    const left = params.leftovers ? await findLeftovers(store, { ...params, log, ageMs: params.leftoversAge }) : [];
+    const results = (deleted: readonly Version[], leftovers: readonly Leftover[]) => {
+      const objects = leftovers.flatMap((leftover) => leftover.objects);
+      const sizes = [...deleted.map(({ manifest }) => manifest.totalBytes), ...objects.map(({ size }) => size)];
+      return {
+        'kept-versions': String(versions.length - deleted.length),
+        'deleted-versions': String(deleted.length),
+        'deleted-bytes': String(sizes.reduce((sum, size) => sum + size, 0)),
+        'deleted-leftovers': String(objects.length + leftovers.flatMap(({ records }) => records).length),
+        'aborted-uploads': String(leftovers.flatMap(({ uploads }) => uploads).length),
+      };
+    };
+    if (ctx.dryRun) {
+      ctx.print(showGoing(going, left, ctx.terminal));
+      return results([], []);
+    }
+    if (!params.yes && ctx.confirm && going.length + left.length > 0) {
+      const answer = await ctx.confirm(`${showGoing(going, left, true)}delete all that?`);
+      if (!answer) throw new StepError('refused', 'failed to prune: the answer was no');
+    }
+    /** Where a run publishes just now, it is left for next time. */
+    const later = async <T>(work: Promise<T>, place: string) =>
+      await work.catch((error: unknown) => {
+        ctx.signal.throwIfAborted();
+        if (!(error instanceof StepError) || error.kind !== 'transient') throw error;
+        log.warn({ place, error: error.message }, 'not deleted');
+        return undefined;
+      });
+    const gone: Version[] = [];
+    for (const version of going) {
+      ctx.signal.throwIfAborted();
+      const removed = await later(removePublished({ ...params, ...ctx, store, prefix: version.prefix, waitTimeout: 0 }), version.uri);
+      if (removed === undefined) continue;
+      gone.push(version);
+      log.info({ uri: version.uri, bytes: version.manifest.totalBytes, publishedAt: version.publishedAt }, 'deleted');
+    }
+    const cleared: Leftover[] = [];
+    for (const leftover of left) {
+      ctx.signal.throwIfAborted();
+      if (await later(removeLeftover(store, leftover, { controlPrefix, log, signal: ctx.signal }), leftover.prefix)) cleared.push(leftover);
+    }
+    return results(gone, cleared);
+  },
+});
+
+/** What would go, as text for people, or as one line of JSON for machines. */
+function showGoing(versions: readonly Version[], leftovers: readonly Leftover[], forPeople: boolean): string {
+  const shown = versions.map(({ uri, manifest, publishedAt }) => ({
+    uri,
+    bytes: manifest.totalBytes,
+    publishedAt: publishedAt.toISOString(),
+  }));
+  const keys = leftovers.flatMap(({ objects, records }) => [...objects.map(({ key }) => key), ...records]);
+  const uploads = leftovers.flatMap((leftover) => leftover.uploads.map(({ key }) => key));
+  if (!forPeople) return `${JSON.stringify({ versions: shown, leftovers: keys, uploads })}\n`;
+  const lines = [
+    ...shown.map(
+      ({ uri, bytes, publishedAt }) => `version   ${uri}  ${showBytes(bytes)}, of ${publishedAt.slice(0, 16).replace('T', ' ')}`,
+    ),
+    ...keys.map((key) => `leftover  ${oneLine(key)}`),
+    ...uploads.map((key) => `upload    ${oneLine(key)}`),
+  ];
+  return `${lines.length === 0 ? 'nothing to delete' : lines.join('\n')}\n`;
+}

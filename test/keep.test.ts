@@ -1,0 +1,280 @@
+import { existsSync } from 'node:fs';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import type { Step } from '../lib/step.ts';
+import { deleteModel } from '../tasks/delete/step.ts';
+import { fetch as fetchStep } from '../tasks/fetch/step.ts';
+import type { Row } from '../tasks/list/show.ts';
+import { list } from '../tasks/list/step.ts';
+import { prune } from '../tasks/prune/step.ts';
+import { register } from '../tasks/register-in-model-registry/step.ts';
+import { sync } from '../tasks/sync/step.ts';
+import { type Content, sizeOf } from './fakes/content.ts';
+import { FakeHub } from './fakes/hub.ts';
+import { tinyLlama } from './fakes/model.ts';
+import { Program, runInProcess, until } from './fakes/program.ts';
+import { FakeRegistry } from './fakes/registry.ts';
+import { FakeS3 } from './fakes/s3.ts';
+
+const day = 86_400_000;
+const tiny = tinyLlama();
+const bytes = [...tiny.values()].reduce((sum, content: Content) => sum + sizeOf(content), 0);
+
+let hub: FakeHub;
+let s3: FakeS3;
+let registry: FakeRegistry;
+let dir: string;
+let env: Record<string, string>;
+beforeEach(async () => {
+  hub = await new FakeHub().listen();
+  hub.addRepo({ id: 'acme/tiny', files: tiny });
+  s3 = new FakeS3();
+  await s3.listen();
+  s3.createBucket('models');
+  registry = new FakeRegistry();
+  await registry.server.listen();
+  dir = await mkdtemp(join(tmpdir(), 'keep-'));
+  env = {
+    HF_ENDPOINT: hub.origin,
+    S3_BUCKET: 'models',
+    S3_ENDPOINT: s3.origin,
+    AWS_ACCESS_KEY_ID: s3.credentials.accessKeyId,
+    AWS_SECRET_ACCESS_KEY: s3.credentials.secretAccessKey,
+    WORKSPACE: join(dir, 'workspace'),
+    RETRIES: '1',
+  };
+});
+afterEach(async () => {
+  await Promise.all([hub.close(), s3.close(), registry.server.close()]);
+  await rm(dir, { recursive: true });
+});
+
+const run = (step: Step, argv: readonly string[] = [], more: Record<string, string> = {}) => runInProcess(step, argv, { ...env, ...more });
+const withRegistry = () => ({ MODEL_REGISTRY_URL: registry.origin });
+
+/** Publishes the next commit as that version, so many days ago. */
+async function publish(version: string, daysAgo = 0, more: Record<string, string> = {}): Promise<Record<string, string>> {
+  const ended = await run(sync, [], { MODEL_ID: 'acme/tiny', MODEL_VERSION: version, ...more });
+  expect(ended.exitCode, ended.stderr).toBe(0);
+  age(`/${version}`, daysAgo);
+  return ended.results;
+}
+
+/** Makes the objects whose key has that in it older. */
+function age(part: string, days: number): void {
+  for (const key of s3.keys('models').filter((each) => each.includes(part))) {
+    const object = s3.object('models', key);
+    if (object) object.lastModified = new Date(Date.now() - days * day);
+  }
+}
+
+const rows = async (argv: readonly string[] = [], more = {}) => {
+  const ended = await run(list, argv, more);
+  expect(ended.exitCode, ended.stderr).toBe(0);
+  return JSON.parse(ended.stdout) as Row[];
+};
+const keysOf = (version: string) => s3.keys('models').filter((key) => key.includes(`/${version}`));
+
+describe('list', () => {
+  test('tells every model of the store and of this machine, and what the registry has live', async () => {
+    const one = await publish('1', 2);
+    await publish('2', 1, { MODEL_NAME: 'other' });
+    await run(register, [`--model-uri=${one['model-uri']}`], { ...withRegistry(), MODEL_VERSION: '1' });
+    await run(fetchStep, ['--model-name=tiny']);
+    const [other, published] = await rows([], withRegistry());
+    expect(published).toEqual({
+      source: 's3',
+      name: 'tiny',
+      version: '1',
+      repo: 'acme/tiny',
+      commit: one.commit,
+      method: 'none',
+      files: tiny.size,
+      bytes,
+      at: expect.stringMatching(/^\d{4}-\d\d-\d\dT/),
+      uri: one['model-uri'],
+      registered: 'LIVE',
+    });
+    expect(other).toMatchObject({ name: 'other', version: '2', registered: null });
+    const both = await rows(['--source=both', '--model-name=tiny']);
+    expect(both.map(({ source }) => source)).toEqual(['s3', 'local']);
+    expect(both[1]?.uri).toBe(join(dir, 'workspace', 'acme--tiny', one.commit ?? '', 'files'));
+  });
+
+  test('is a table on a terminal, and says so when there is nothing', async () => {
+    await publish('1');
+    const onTerminal = async (argv: string[]) => {
+      let stdout = '';
+      const invocation = { argv, env, stderr: () => {}, terminal: true, signal: new AbortController().signal, command: 'list' };
+      await list.execute({ ...invocation, stdout: (text) => (stdout += text) });
+      return stdout;
+    };
+    expect(await onTerminal([])).toMatch(/NAME +VERSION[\s\S]*tiny +1 +acme\/tiny[\s\S]*1 models, /);
+    expect(await onTerminal(['--source=local'])).toBe('no models\n');
+  });
+});
+
+describe('delete', () => {
+  test('takes the manifest first, then all of that version, and nothing of another', async () => {
+    await publish('1.0');
+    await publish('1.0.1');
+    s3.put('models', 'model-data/tiny/1.0/notes-of-others.txt', 'mine');
+    s3.requests.length = 0;
+    const ended = await run(deleteModel, ['--model-name=tiny', '--model-version=1.0', '--yes']);
+    expect(ended.exitCode, ended.stderr).toBe(0);
+    expect(ended.results).toEqual({ 'deleted-objects': String(tiny.size), 'deleted-bytes': String(bytes) });
+    expect(s3.seen(/^DELETE (?!.*probe)/)[0]?.url).toContain('.modelferry/manifests/model-data/tiny/1.0.json');
+    expect(keysOf('1.0').filter((key) => !key.includes('1.0.1'))).toEqual(['model-data/tiny/1.0/notes-of-others.txt']);
+    expect(keysOf('1.0.1')).toHaveLength(tiny.size + 3);
+    expect((await run(deleteModel, ['--model-name=tiny', '--model-version=1.0', '--yes'])).exitCode).toBe(3);
+  });
+
+  test('killed in the middle leaves no model, and the next one ends it', async () => {
+    const { 'model-uri': uri = '' } = await publish('1');
+    s3.fail({ on: /^DELETE \/models\/model-data/, skip: 3, times: 100, stallAfter: -1 });
+    const killed = new Program('delete', [`--model-uri=${uri}`, '--yes'], env);
+    await until(() => s3.seen(/^DELETE \/models\/model-data/).length > 4);
+    await killed.kill('SIGKILL');
+    s3.clearFaults();
+    expect(await rows()).toEqual([]);
+    expect(keysOf('1/').length).toBeGreaterThan(0);
+    expect((await run(deleteModel, ['--model-name=tiny', '--model-version=1', '--yes'])).exitCode).toBe(0);
+    expect(s3.keys('models').filter((key) => !key.endsWith('/probe'))).toEqual([]);
+  });
+
+  test('refuses what is live unless it is forced, a folder of models, and when nobody can be asked', async () => {
+    const { 'model-uri': uri = '' } = await publish('1');
+    await run(register, [`--model-uri=${uri}`], { ...withRegistry(), MODEL_VERSION: '1' });
+    const before = s3.keys('models');
+    const live = await run(deleteModel, [`--model-uri=${uri}`, '--yes'], withRegistry());
+    expect(live.exitCode).toBe(7);
+    expect(live.stderr).toContain('LIVE');
+    const parent = await run(deleteModel, ['--model-uri=s3://models/model-data/tiny/', '--yes']);
+    expect(parent.exitCode).toBe(7);
+    const unasked = await run(deleteModel, [`--model-uri=${uri}`]);
+    expect(unasked.exitCode).toBe(2);
+    expect(unasked.stderr).toContain('--yes');
+    expect((await run(deleteModel, ['--yes'])).exitCode).toBe(2);
+    registry.fail({ on: /model_artifacts/, times: 100, answer: { status: 404, body: '{"message":"no route"}' } });
+    expect((await run(deleteModel, [`--model-uri=${uri}`, '--yes'], withRegistry())).exitCode).not.toBe(0);
+    expect(s3.keys('models').filter((key) => !key.endsWith('/probe'))).toEqual(before.filter((key) => !key.endsWith('/probe')));
+    expect((await run(deleteModel, [`--model-uri=${uri}`, '--yes', '--force'], withRegistry())).exitCode).toBe(0);
+  });
+
+  test('asks on a terminal', async () => {
+    const { 'model-uri': uri = '' } = await publish('1');
+    const asking = async (answer: string) => {
+      const questions: string[] = [];
+      const { exitCode } = await deleteModel.execute({
+        argv: [`--model-uri=${uri}`],
+        env,
+        stdout: () => {},
+        stderr: () => {},
+        terminal: true,
+        ask: async (question) => {
+          questions.push(question);
+          return answer;
+        },
+        signal: new AbortController().signal,
+        command: 'delete',
+      });
+      return { exitCode, questions };
+    };
+    expect(await asking('')).toEqual({ exitCode: 7, questions: [`delete ${uri}? [y/N] `] });
+    expect((await rows()).length).toBe(1);
+    expect((await asking('y')).exitCode).toBe(0);
+    expect(await rows()).toEqual([]);
+  });
+
+  test('here: a workspace model and a named folder, of which only ours goes; from both at once', async () => {
+    const { commit = '' } = await publish('1');
+    const modelDir = join(dir, 'model');
+    await run(fetchStep, ['--model-name=tiny']);
+    await run(fetchStep, ['--model-name=tiny', `--model-dir=${modelDir}`]);
+    await writeFile(join(modelDir, 'notes.txt'), 'mine');
+    expect((await run(deleteModel, [`--model-dir=${modelDir}`, '--yes'])).results['deleted-bytes']).toBe(String(bytes));
+    expect(existsSync(join(modelDir, 'notes.txt'))).toBe(true);
+    expect(existsSync(join(modelDir, 'config.json'))).toBe(false);
+    expect(existsSync(join(modelDir, '.modelferry'))).toBe(false);
+    await run(deleteModel, ['--model-id=acme/tiny', `--model-version=${commit.slice(0, 12)}`, '--source=local', '--yes']);
+    expect(await rows(['--source=local'])).toEqual([]);
+    expect(await rows()).toHaveLength(1);
+  });
+
+  test('a folder store too', async () => {
+    const store = { S3_BUCKET: '', STORE_DIR: join(dir, 'store') };
+    await run(sync, [], { ...store, MODEL_ID: 'acme/tiny', MODEL_VERSION: '1' });
+    expect(await rows([], store)).toHaveLength(1);
+    expect((await run(deleteModel, ['--model-name=tiny', '--model-version=1', '--yes'], store)).exitCode).toBe(0);
+    expect(await rows([], store)).toEqual([]);
+    expect(existsSync(join(dir, 'store', 'model-data'))).toBe(false);
+  });
+});
+
+describe('prune', () => {
+  test('keeps the newest of each model, what is young, and what the registry has in use', async () => {
+    for (const [version, days] of [
+      ['1', 50],
+      ['2', 40],
+      ['3', 30],
+      ['4', 2],
+      ['5', 1],
+    ] as const) {
+      hub.repo('acme/tiny').commit({ files: new Map([['config.json', Buffer.from(`{"v":${version}}`)]]) });
+      const { 'model-uri': uri } = await publish(version, days);
+      if (version === '2') await run(register, [`--model-uri=${uri}`], { ...withRegistry(), MODEL_VERSION: version });
+    }
+    await publish('9', 99, { MODEL_NAME: 'other' });
+    const dry = await run(prune, ['--keep=1', '--older-than=7d', '--dry-run'], withRegistry());
+    expect(JSON.parse(dry.stdout)).toMatchObject({
+      versions: [{ uri: 's3://models/model-data/tiny/3/' }, { uri: 's3://models/model-data/tiny/1/' }],
+    });
+    expect(await rows()).toHaveLength(6);
+    const ended = await run(prune, ['--keep=1', '--older-than=7d'], withRegistry());
+    expect(ended.exitCode, ended.stderr).toBe(0);
+    expect(ended.results).toMatchObject({ 'deleted-versions': '2', 'kept-versions': '4' });
+    expect((await rows()).map(({ name, version }) => `${name} ${version}`)).toEqual(['tiny 5', 'tiny 4', 'tiny 2', 'other 9']);
+    expect(keysOf('1/').concat(keysOf('3/'))).toEqual([]);
+  });
+
+  test('without an answer of the registry nothing goes', async () => {
+    await publish('1', 50);
+    await publish('2', 40);
+    for (const answer of [{ status: 500 }, { status: 404, body: '{"message":"no Route matched"}' }, { status: 200, body: '<html>' }]) {
+      const heal = registry.fail({ on: /model_artifacts/, times: 100, answer });
+      expect((await run(prune, ['--keep=1', '--retries=0'], withRegistry())).exitCode).not.toBe(0);
+      heal();
+    }
+    expect(await rows()).toHaveLength(2);
+    expect((await run(prune, ['--keep=0'])).exitCode).toBe(2);
+    expect((await run(prune)).exitCode).toBe(2);
+  });
+
+  test('--leftovers: what killed runs left, and neither what lives nor what others put there', async () => {
+    hub.addRepo({ id: 'acme/large', files: tinyLlama({ shardBytes: 12_000_000 }) });
+    await publish('1', 9);
+    s3.fail({ on: /^PUT .*partNumber=2/, times: 100, stallAfter: -1 });
+    const sending = { ...env, MODEL_ID: 'acme/large', PART_SIZE: '5MiB', CONCURRENCY: '12' };
+    const killed = new Program('sync', ['--model-version=dead'], sending);
+    await until(() => s3.uploads('models').length > 0 && keysOf('dead/').length > 6);
+    await killed.kill('SIGKILL');
+    s3.clearFaults();
+    const parts = [...(s3.buckets.get('models')?.uploads.values() ?? [])];
+    expect(parts.length).toBeGreaterThan(0);
+    for (const path of ['stranger.bin', 'tiny/strange/x.bin']) s3.put('models', `model-data/${path}`, 'mine');
+    age('stran', 99);
+    const young = await run(prune, ['--leftovers']);
+    expect(young.results).toMatchObject({ 'deleted-leftovers': '0', 'aborted-uploads': '0' });
+    age('dead', 9);
+    const ended = await run(prune, ['--leftovers']);
+    expect(ended.exitCode, ended.stderr).toBe(0);
+    expect(ended.results['aborted-uploads']).toBe(String(parts.length));
+    expect(s3.uploads('models')).toEqual([]);
+    expect(keysOf('dead')).toEqual([]);
+    expect(await rows()).toHaveLength(1);
+    expect(keysOf('1/')).toHaveLength(tiny.size);
+    expect(s3.keys('models').filter((key) => key.includes('stran'))).toHaveLength(2);
+  });
+});
