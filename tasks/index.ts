@@ -14,12 +14,13 @@ import { register } from './register-in-model-registry/step.ts';
 import { serve } from './serve/step.ts';
 import { sync } from './sync/step.ts';
 import { upload } from './upload/step.ts';
+import { verify } from './verify/step.ts';
 
 /** The steps of the pipelines, in their order: one container, one Task, one template each. */
 export const steps: readonly Step[] = [download, compress, upload, register];
 
 /** What the engines have a template for: the steps, and what a pipeline may do besides. */
-export const wired: readonly Step[] = [...steps, sync, plan, finish, importModel, bootstrap, serve, fetch, prune];
+export const wired: readonly Step[] = [...steps, sync, plan, finish, importModel, bootstrap, serve, fetch, verify, prune];
 
 /** Every command. */
 export const commands: readonly Step[] = [...wired, doctor, list, deleteModel];

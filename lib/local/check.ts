@@ -1,5 +1,5 @@
-import { lstat, readFile } from 'node:fs/promises';
-import { join } from 'node:path';
+import { lstat, readdir, readFile } from 'node:fs/promises';
+import { join, relative } from 'node:path';
 import { kindOf, messageOf } from '../errors.ts';
 import { type Expected, feedFile, Verifier } from '../integrity.ts';
 import type { ManifestFile } from '../manifest.ts';
@@ -55,6 +55,15 @@ export async function checkFiles(
   });
   progress.end();
   return faults.sort((a, b) => (a.path < b.path ? -1 : 1));
+}
+
+/** Files, links and the like below a folder that belong to no file of a manifest, by path. Folders named in `own`, at the top, are passed over. */
+export async function extraFiles(dir: string, files: readonly ManifestFile[], own: readonly string[]): Promise<FileFault[]> {
+  const wanted = new Set(files.map(({ path }) => path));
+  const entries = await readdir(dir, { withFileTypes: true, recursive: true }).catch(ignoreMissing);
+  const paths = (entries ?? []).filter((entry) => !entry.isDirectory()).map((entry) => relative(dir, join(entry.parentPath, entry.name)));
+  const extra = paths.filter((path) => !wanted.has(path) && !own.includes(path.split('/')[0] ?? ''));
+  return extra.sort().map((path) => ({ path, fault: 'extra', text: 'does not belong there' }));
 }
 
 /** The sha256 of a file that has the right bytes, else what is wrong with them. */

@@ -1,7 +1,7 @@
-import { lstat, mkdir, rename, rm, rmdir } from 'node:fs/promises';
-import { dirname, join } from 'node:path';
+import { lstat, rm, rmdir } from 'node:fs/promises';
 import { StepError } from '../../lib/errors.ts';
 import { type Expected, sha256Of } from '../../lib/integrity.ts';
+import { bringBeside } from '../../lib/local/bring-beside.ts';
 import { bringModel } from '../../lib/local/bring-model.ts';
 import { checkFiles, hashFile, readStamps, takeStamps, writeStamps } from '../../lib/local/check.ts';
 import { withLock } from '../../lib/lock.ts';
@@ -9,7 +9,7 @@ import { type Manifest, type ManifestFile, parseManifest } from '../../lib/manif
 import { parents } from '../../lib/paths.ts';
 import type { StepContext } from '../../lib/step.ts';
 import { mapLimited } from '../../lib/transfer/pool.ts';
-import { folderAt, insideName, readManifestFile, safeJoin, writeAtomically } from '../../lib/workspace.ts';
+import { insideName, readManifestFile, safeJoin, writeAtomically } from '../../lib/workspace.ts';
 import type { Plan } from './plan.ts';
 import type { Place } from './target.ts';
 
@@ -75,23 +75,18 @@ async function manifestAt({ folder }: Place): Promise<{ manifest: Manifest; byte
 async function bringAndSwap(plan: Plan, place: Place, run: PlaceOptions): Promise<{ files: ManifestFile[]; movedBytes: number }> {
   const old = await manifestAt(place);
   const kept = await filesInPlace(plan, place, old, run);
-  const staging = folderAt(join(place.folder.dir, 'staging'));
-  const missing = plan.files.filter(({ path }) => !kept.has(path));
-  const brought = await bringModel(missing, { ...run, open: plan.open, folder: staging });
-  run.signal.throwIfAborted();
-  // From here to the end the folder is not what a manifest says.
-  await rm(place.folder.manifest, { force: true });
   const wanted = new Set(plan.files.map(({ path }) => path));
   const gone = old?.manifest.files.filter(({ path }) => !wanted.has(path)) ?? [];
-  for (const { path } of gone) await rm(safeJoin(place.files, path), { force: true });
-  for (const folder of new Set(gone.flatMap(({ path }) => parents(path).reverse())))
-    await rmdir(safeJoin(place.files, folder)).catch(() => {});
-  for (const { path } of brought.files) {
-    const target = safeJoin(place.files, path);
-    await mkdir(dirname(target), { recursive: true });
-    await rename(safeJoin(staging.files, path), target);
-  }
-  await rm(staging.dir, { recursive: true, force: true });
+  const change = async () => {
+    // From here to the end the folder is not what a manifest says.
+    await rm(place.folder.manifest, { force: true });
+    for (const { path } of gone) await rm(safeJoin(place.files, path), { force: true });
+    const folders = new Set(gone.flatMap(({ path }) => parents(path).reverse()));
+    for (const folder of folders) await rmdir(safeJoin(place.files, folder)).catch(() => {});
+  };
+  const missing = plan.files.filter(({ path }) => !kept.has(path));
+  const target = { dir: place.files, recordDir: place.folder.dir, change };
+  const brought = await bringBeside(missing, target, { ...run, open: plan.open });
   return { files: [...kept.values(), ...brought.files], movedBytes: brought.movedBytes };
 }
 

@@ -1,0 +1,99 @@
+import { randomUUID } from 'node:crypto';
+import { StepError } from '../../lib/errors.ts';
+import { hubOf } from '../../lib/hub/connection.ts';
+import { hubBytes } from '../../lib/hub/content.ts';
+import type { FileFault } from '../../lib/local/check.ts';
+import { bucketOf, prefixIn } from '../../lib/model-uri.ts';
+import { openStore } from '../../lib/open-store.ts';
+import { type Found, findPublished } from '../../lib/publish/catalog.ts';
+import { checkPublished } from '../../lib/publish/check.ts';
+import { contentOf } from '../../lib/publish/content.ts';
+import { controlKeys, readPublished } from '../../lib/publish/control.ts';
+import { publish } from '../../lib/publish/publish.ts';
+import { makeSender } from '../../lib/publish/send.ts';
+import type { StepContext } from '../../lib/step.ts';
+import type { Store } from '../../lib/store.ts';
+import { Budget } from '../../lib/transfer/budget.ts';
+import { BufferPool, bufferBytes } from '../../lib/transfer/buffers.ts';
+import type { VerifyParams } from './step.ts';
+
+/** The store that the parameters name; a model URI may name the bucket in their place. */
+export function storeOf(params: VerifyParams, ctx: StepContext): Store {
+  return openStore({ ...params, s3Bucket: bucketOf(params.modelUri) ?? params.s3Bucket }, ctx);
+}
+
+/** The published model that is meant. Throws `not-found` when there is none. */
+export async function publishedTarget(store: Store, params: VerifyParams, ctx: StepContext): Promise<Found> {
+  const { modelUri, modelId, modelName, modelVersion, revision, controlPrefix } = params;
+  const asked = { repo: modelId, revision: modelId === undefined ? undefined : revision, name: modelName, version: modelVersion };
+  const found = modelUri === undefined ? await findPublished(store, params, asked, ctx.log) : await atUri(store, modelUri, controlPrefix);
+  if (found) return found;
+  throw new StepError('not-found', `failed to verify ${modelUri ?? modelId ?? modelName}: it is not published in ${store.uri}`, {
+    hint: 'modelferry list shows what is',
+  });
+}
+
+async function atUri(store: Store, modelUri: string, controlPrefix: string): Promise<Found | undefined> {
+  const prefix = prefixIn(store.uri, modelUri);
+  const published = await readPublished(store, controlKeys(controlPrefix, prefix).manifest);
+  return published && { ...published, prefix };
+}
+
+/** All that is wrong with it, and how many bytes were read for that. */
+export async function checkStore(
+  store: Store,
+  found: Found,
+  params: VerifyParams,
+  ctx: StepContext,
+): Promise<{ faults: FileFault[]; readBytes: number }> {
+  const { concurrency, partSize, maxMemory, deep, controlPrefix } = params;
+  const parts = { connections: new Budget(concurrency), buffers: new BufferPool(bufferBytes(maxMemory)), partSize };
+  return await checkPublished(found, { ...parts, ...ctx, store, controlPrefix, deep, concurrency });
+}
+
+/**
+ * Publishes the model again at its place, from the Hub, by the files that are wrong alone. Meanwhile it does not exist for anyone. Objects that
+ * others put there stay, and are `refused`.
+ */
+export async function repairStore(
+  store: Store,
+  { prefix, manifest }: Found,
+  faults: readonly FileFault[],
+  params: VerifyParams,
+  ctx: StepContext,
+): Promise<void> {
+  const { controlPrefix, concurrency, partSize, maxMemory, waitTimeout } = params;
+  if (manifest.derived !== undefined) {
+    throw new StepError('not-found', `failed to repair ${store.uri}/${prefix}/: it is compressed, and the Hub has none such`, {
+      hint: 'upload it again with --replace',
+    });
+  }
+  const { repo, commit } = manifest.source;
+  const hub = hubOf(params, ctx);
+  // What is wrong in a way that no listing shows must not be taken for right.
+  await store.delete(faults.filter(({ fault }) => fault === 'checksum').map(({ path }) => `${prefix}/${path}`));
+  const send = makeSender({
+    store,
+    open: async (file) => hubBytes({ hub, source: { repo, commit } }, file),
+    partSize,
+    connections: new Budget(concurrency),
+    sources: new Budget(concurrency),
+    buffers: new BufferPool(bufferBytes(maxMemory)),
+    progress: ctx.progress,
+  });
+  await publish({
+    ...ctx,
+    store,
+    content: contentOf(manifest),
+    source: (await store.get(controlKeys(controlPrefix, prefix).source))?.bytes,
+    prefix,
+    controlPrefix,
+    versionsPrefix: undefined,
+    runId: randomUUID(),
+    replace: false,
+    rayHash: false,
+    waitTimeout,
+    concurrency,
+    send,
+  });
+}

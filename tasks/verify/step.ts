@@ -1,0 +1,110 @@
+import { StepError } from '../../lib/errors.ts';
+import { sha256Of } from '../../lib/integrity.ts';
+import type { FileFault } from '../../lib/local/check.ts';
+import { bucketOf } from '../../lib/model-uri.ts';
+import { schema, type ValuesOf } from '../../lib/params/declare.ts';
+import {
+  hubParams,
+  manifestParams,
+  modelParams,
+  namingParams,
+  networkParams,
+  s3Params,
+  storeDirParams,
+  transferParams,
+  waitParams,
+  workspaceParams,
+} from '../../lib/params/groups.ts';
+import { defineStep } from '../../lib/step.ts';
+import { checkLocal, localTarget, repairLocal } from './local.ts';
+import { checkStore, publishedTarget, repairStore, storeOf } from './published.ts';
+
+const params = schema({
+  source: {
+    type: 'string',
+    enum: ['auto', 's3', 'local'],
+    description: 'Which copy; auto: the store where one and a model are named, else here.',
+    default: 'auto',
+  },
+  deep: { type: 'boolean', description: 'Read every byte, instead of trusting times, ETags and checksums on record.', default: false },
+  repair: { type: 'boolean', description: 'Bring back what is wrong, and that alone.', default: false },
+  ...modelParams,
+  ...namingParams,
+  modelUri: { type: 'string', pattern: '^(s3|file)://', description: 'URI of the published model.', 'x-group': 'Model' },
+  modelDir: { type: 'string', description: 'Folder that a model was fetched into.', 'x-group': 'Workspace' },
+  workspace: workspaceParams.workspace,
+  ...manifestParams,
+  ...hubParams,
+  ...s3Params,
+  ...storeDirParams,
+  ...waitParams,
+  ...transferParams,
+  ...networkParams,
+});
+
+export type VerifyParams = ValuesOf<typeof params>;
+
+export const verify = defineStep({
+  name: 'verify',
+  summary: 'Compares a model here or in the store with its manifest, and mends it if asked.',
+  params,
+  results: {
+    'manifest-sha256': 'sha256 of manifest.json, bare hex.',
+    'file-count': 'Number of files.',
+    'total-bytes': 'Bytes of all files.',
+    repaired: 'Number of faults that were mended.',
+  },
+  async run(params, ctx) {
+    const { modelUri, modelDir, deep, repair } = params;
+    const hasStore = params.s3Bucket !== undefined || params.storeDir !== undefined || bucketOf(modelUri) !== undefined;
+    const named = (modelUri ?? params.modelId ?? params.modelName) !== undefined;
+    const source = params.source === 'auto' ? (hasStore && named && modelDir === undefined ? 's3' : 'local') : params.source;
+    const mend = repair && !ctx.dryRun;
+    if (source === 's3') {
+      if (!named) throw new StepError('usage', 'failed to read parameters: one of --model-uri, --model-name and --model-id must be given');
+      const store = storeOf(params, ctx);
+      const found = await publishedTarget(store, params, ctx);
+      const { faults, readBytes } = await checkStore(store, found, params, ctx);
+      const where = `${store.uri}/${found.prefix}/`;
+      tell(where, faults, ctx.log);
+      if (faults.length > 0 && !mend) throw notRight(where, faults);
+      if (faults.length > 0) {
+        await repairStore(store, found, faults, params, ctx);
+        const after = await checkStore(store, found, params, ctx);
+        if (after.faults.length > 0) throw notRight(where, after.faults);
+      }
+      ctx.log.info({ uri: where, files: found.manifest.files.length, readBytes, repaired: faults.length }, 'the model is right');
+      return results(found, faults.length);
+    }
+    const target = await localTarget(params);
+    const faults = await checkLocal(target, deep, ctx);
+    tell(target.files, faults, ctx.log);
+    const mended = faults.length > 0 && mend ? await repairLocal(target, faults, params, ctx) : [];
+    const left = faults.filter((fault) => !mended.includes(fault));
+    if (left.length > 0) throw notRight(target.files, left);
+    ctx.log.info({ folder: target.files, files: target.manifest.files.length, repaired: mended.length }, 'the model is right');
+    return results(target, mended.length);
+  },
+});
+
+function results({ manifest, bytes }: { manifest: { files: readonly unknown[]; totalBytes: number }; bytes: Buffer }, repaired: number) {
+  return {
+    'manifest-sha256': sha256Of(bytes),
+    'file-count': String(manifest.files.length),
+    'total-bytes': String(manifest.totalBytes),
+    repaired: String(repaired),
+  };
+}
+
+/** Each fault is a line of the log: an error that names thousands would be read by nobody. */
+function tell(where: string, faults: readonly FileFault[], log: { warn: (fields: object, text: string) => void }): void {
+  for (const { path, fault, text } of faults) log.warn({ where, path, fault }, `${path} ${text}`);
+}
+
+function notRight(where: string, faults: readonly FileFault[]): StepError {
+  const shown = faults.slice(0, 20).map(({ path, text }) => `${path} ${text}`);
+  const more = faults.length > shown.length ? ` and ${faults.length - shown.length} more` : '';
+  return new StepError('integrity', `failed to verify ${where}: ${shown.join(', ')}${more}`, {
+    hint: '--repair brings back what is wrong',
+  });
+}
