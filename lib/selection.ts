@@ -4,7 +4,7 @@ import { globMatcher } from './glob.ts';
 export interface SelectionOptions {
   allowPatterns: readonly string[];
   ignorePatterns: readonly string[];
-  profile: 'all' | 'vllm';
+  profile: 'all' | 'vllm' | 'runai' | 'kserve' | 'ray';
 }
 
 /**
@@ -18,7 +18,7 @@ export function selectFiles<F extends { path: string }>(files: readonly F[], opt
   const wanted = files.filter(
     ({ path }) => (allow.length === 0 || allow.some((matches) => matches(path))) && !ignore.some((matches) => matches(path)),
   );
-  const keep = profile === 'vllm' ? forVllm(wanted.map(({ path }) => path)) : () => true;
+  const keep = profile !== 'all' ? forVllm(wanted.map(({ path }) => path)) : () => true;
   const selected = wanted.filter(({ path }) => keep(path));
   if (selected.length === 0) throw nothingLeft(files, options);
   return selected;
@@ -54,7 +54,7 @@ export function selectPart<F extends { path: string }>(files: readonly F[], part
 }
 
 /**
- * One set of weights, and nothing that every pod would fetch for nothing. Run:ai's streamer, and vLLM with it, takes every *.safetensors
+ * For every server alike, since vLLM is what reads the model under each of them: one set of weights, and nothing that every pod would fetch for nothing. Run:ai's streamer, and vLLM with it, takes every *.safetensors
  * right below the prefix: Mistral's consolidated ones beside the others break it (vllm#40765), and all else is fetched for the tokenizer.
  */
 function forVllm(paths: readonly string[]): (path: string) => boolean {

@@ -7,6 +7,7 @@ import { download } from './download/step.ts';
 import { fetch } from './fetch/step.ts';
 import { finish } from './finish/step.ts';
 import { importModel } from './import/step.ts';
+import { lint } from './lint/step.ts';
 import { list } from './list/step.ts';
 import { plan } from './plan/step.ts';
 import { prune } from './prune/step.ts';
@@ -23,4 +24,4 @@ export const steps: readonly Step[] = [download, compress, upload, register];
 export const wired: readonly Step[] = [...steps, sync, plan, finish, importModel, bootstrap, serve, fetch, verify, prune];
 
 /** Every command. */
-export const commands: readonly Step[] = [...wired, doctor, list, deleteModel];
+export const commands: readonly Step[] = [...wired, doctor, list, deleteModel, lint];

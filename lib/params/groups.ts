@@ -43,8 +43,8 @@ export const selectionParams = group('Selection', {
   },
   profile: {
     type: 'string',
-    enum: ['all', 'vllm'],
-    description: 'What the server needs: all, or vllm (no second set of weights).',
+    enum: ['all', 'vllm', 'runai', 'kserve', 'ray'],
+    description: 'All files, or one set of weights and no junk: for vllm, runai, kserve or ray.',
     default: 'all',
   },
 });

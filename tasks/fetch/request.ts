@@ -1,7 +1,7 @@
 import { StepError } from '../../lib/errors.ts';
 import { sha256Of } from '../../lib/integrity.ts';
 import { bucketOf } from '../../lib/model-uri.ts';
-import type { Part } from '../../lib/selection.ts';
+import type { Part, SelectionOptions } from '../../lib/selection.ts';
 
 export interface RequestParams {
   modelUri?: string | undefined;
@@ -11,7 +11,7 @@ export interface RequestParams {
   modelVersion?: string | undefined;
   allowPatterns: readonly string[];
   ignorePatterns: readonly string[];
-  profile: 'all' | 'vllm';
+  profile: SelectionOptions['profile'];
   select: Part;
   fallback: 'hub' | 'none';
   fill: boolean;

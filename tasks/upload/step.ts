@@ -1,7 +1,10 @@
 import { readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import type { Terms } from '../../lib/dry-run.ts';
+import { messageOf, StepError } from '../../lib/errors.ts';
 import { sha256Of } from '../../lib/integrity.ts';
+import { lintProfileOf } from '../../lib/lint/lint.ts';
+import { lintFolder } from '../../lib/lint/local.ts';
 import { openFilesOf } from '../../lib/local/open-file.ts';
 import { withLock } from '../../lib/lock.ts';
 import { type Manifest, parseManifest } from '../../lib/manifest.ts';
@@ -46,6 +49,13 @@ export const upload = defineStep({
     ...publishParams,
     ...copyParams,
     ...policyParams,
+    lint: {
+      type: 'string',
+      enum: ['warn', 'error', 'off'],
+      description: 'Say what may keep a server from it, refuse it then, or do not look.',
+      default: 'warn',
+      'x-group': 'Publishing',
+    },
     ...waitParams,
     ...transferParams,
     ...networkParams,
@@ -75,6 +85,20 @@ export const upload = defineStep({
       'model-ARTIFACT_URI': uri,
       'model-ARTIFACT_DIGEST': `sha256:${sha256Of(raw)}`,
     });
+    const mayServe = async () => {
+      if (params.lint === 'off') return;
+      const findings = await lintFolder(folder.files, manifest.files, lintProfileOf(manifest)).catch((error: unknown) => {
+        // What cannot be read, the upload itself will tell.
+        ctx.log.debug({ error: messageOf(error) }, 'not linted');
+        return [];
+      });
+      for (const { severity, rule, text } of findings) ctx.log.warn({ severity, rule }, text);
+      const errors = findings.filter(({ severity }) => severity === 'error');
+      if (params.lint === 'warn' || errors.length === 0) return;
+      throw new StepError('refused', `failed to publish ${uri}: ${errors.map(({ text }) => text).join('; ')}`, {
+        hint: '--lint warn publishes it all the same',
+      });
+    };
     const nothing = { uploadedBytes: 0, copiedBytes: 0, unchanged: true };
     if (isSkipped('upload', params)) {
       ctx.log.info({ uri }, 'upload is skipped: passing the manifest on');
@@ -96,6 +120,7 @@ export const upload = defineStep({
     };
     const { files } = manifest;
     checkKnown(params, { license: termsOf(common.source).license, paths: files.map((file) => file.path) }, ctx.log);
+    await mayServe();
     if (ctx.dryRun) {
       const facts = { source: manifest.source, terms: termsOf(common.source), partSize: params.partSize, limits: store.limits };
       ctx.print(showPlan(uri, { ...(await planPublish(common)), ...facts }, ctx.terminal));

@@ -1,0 +1,118 @@
+import { join } from 'node:path';
+import { oneLine, StepError } from '../../lib/errors.ts';
+import { hubOf } from '../../lib/hub/connection.ts';
+import { hubBytes } from '../../lib/hub/content.ts';
+import { listFiles } from '../../lib/hub/list.ts';
+import { resolveRevision } from '../../lib/hub/resolve.ts';
+import { type Finding, type LintFile, lintModel } from '../../lib/lint/lint.ts';
+import { lintFolder } from '../../lib/lint/local.ts';
+import { parseManifest } from '../../lib/manifest.ts';
+import { bucketOf, prefixIn } from '../../lib/model-uri.ts';
+import { openStore } from '../../lib/open-store.ts';
+import { schema, type ValuesOf } from '../../lib/params/declare.ts';
+import {
+  hubParams,
+  manifestParams,
+  modelParams,
+  namingParams,
+  networkParams,
+  s3Params,
+  selectionParams,
+  storeDirParams,
+  transferParams,
+  workspaceParams,
+} from '../../lib/params/groups.ts';
+import { findPublished } from '../../lib/publish/catalog.ts';
+import { controlKeys, readPublished } from '../../lib/publish/control.ts';
+import { selectFiles } from '../../lib/selection.ts';
+import { defineStep, type StepContext } from '../../lib/step.ts';
+import { findManifest, folderAt, folderInside, readManifestFile } from '../../lib/workspace.ts';
+
+const params = schema({
+  source: {
+    type: 'string',
+    enum: ['auto', 'hub', 's3', 'local'],
+    description: 'Which copy; auto: the store where one and a model are named, else here.',
+    default: 'auto',
+  },
+  ...modelParams,
+  ...namingParams,
+  modelUri: { type: 'string', pattern: '^(s3|file)://', description: 'URI of the published model.', 'x-group': 'Model' },
+  modelDir: { type: 'string', description: 'Folder that a model was fetched into.', 'x-group': 'Workspace' },
+  workspace: workspaceParams.workspace,
+  ...manifestParams,
+  ...selectionParams,
+  profile: { ...selectionParams.profile, description: 'Which server it shall serve under; all: what holds for every one.' },
+  ...hubParams,
+  ...s3Params,
+  ...storeDirParams,
+  ...transferParams,
+  ...networkParams,
+});
+type LintParams = ValuesOf<typeof params>;
+
+export const lint = defineStep({
+  name: 'lint',
+  summary: 'Tells whether a model will serve, from its file list and small files alone: on the Hub, in the store or here.',
+  product: 'text',
+  params,
+  results: { errors: 'Number of errors; with any the exit code is 7.', warnings: 'Number of warnings.' },
+  async run(params, ctx) {
+    const { modelUri, modelDir } = params;
+    const hasStore = params.s3Bucket !== undefined || params.storeDir !== undefined || bucketOf(modelUri) !== undefined;
+    const named = (modelUri ?? params.modelId ?? params.modelName) !== undefined;
+    const source = params.source === 'auto' ? (hasStore && named && modelDir === undefined ? 's3' : 'local') : params.source;
+    const findings = await { hub: lintOnHub, s3: lintInStore, local: lintHere }[source](params, ctx);
+    ctx.print(ctx.terminal ? forPeople(findings) : `${JSON.stringify(findings)}\n`);
+    const errors = findings.filter(({ severity }) => severity === 'error');
+    if (errors.length > 0) {
+      throw new StepError('refused', `failed to lint: ${errors.map(({ text }) => text).join('; ')}`, {
+        hint: '--profile on download, sync and import leaves out what a server does not need',
+      });
+    }
+    return { errors: '0', warnings: String(findings.length) };
+  },
+});
+
+async function lintHere({ modelDir, workspace, manifest: named, manifestSha256, modelId, profile }: LintParams): Promise<Finding[]> {
+  const path = modelDir === undefined ? await findManifest(workspace, named, modelId) : folderInside(modelDir).manifest;
+  const manifest = parseManifest(await readManifestFile(path), path, manifestSha256);
+  return await lintFolder(modelDir ?? folderAt(join(path, '..')).files, manifest.files, profile);
+}
+
+async function lintInStore(params: LintParams, ctx: StepContext): Promise<Finding[]> {
+  const { modelUri, modelId, modelName, modelVersion, revision, controlPrefix, profile } = params;
+  const store = openStore({ ...params, s3Bucket: bucketOf(modelUri) ?? params.s3Bucket }, ctx);
+  const asked = { repo: modelId, revision: modelId === undefined ? undefined : revision, name: modelName, version: modelVersion };
+  const prefix = modelUri === undefined ? (await findPublished(store, params, asked, ctx.log))?.prefix : prefixIn(store.uri, modelUri);
+  const published = prefix === undefined ? undefined : await readPublished(store, controlKeys(controlPrefix, prefix).manifest);
+  if (published === undefined) {
+    throw new StepError('not-found', `failed to lint ${modelUri ?? modelId ?? modelName}: it is not published in ${store.uri}`, {
+      hint: 'modelferry list shows what is; --source hub looks at the Hub',
+    });
+  }
+  return await lintModel(published.manifest.files, profile, async ({ path }) => {
+    const found = await store.get(`${prefix}/${path}`);
+    if (found) return found.bytes;
+    throw new StepError('not-found', `failed to read ${path}: it is missing in the store`, { hint: 'verify tells all that is wrong' });
+  });
+}
+
+async function lintOnHub(params: LintParams, ctx: StepContext): Promise<Finding[]> {
+  const { modelId, revision, profile } = params;
+  if (modelId === undefined) throw new StepError('usage', 'failed to read parameters: --source hub needs --model-id');
+  const hub = hubOf(params, ctx);
+  const { commit } = await resolveRevision(hub, modelId, revision);
+  const files = selectFiles(await listFiles(hub, modelId, commit), { ...params, profile: 'all' });
+  const read = async (file: LintFile) => {
+    const bytes = Buffer.alloc(file.size);
+    if (file.size > 0) await hubBytes({ hub, source: { repo: modelId, commit } }, file).read(0, bytes, ctx.signal);
+    return bytes;
+  };
+  return await lintModel(files, profile, read);
+}
+
+function forPeople(findings: readonly Finding[]): string {
+  if (findings.length === 0) return 'nothing to complain about\n';
+  return findings.map(({ severity, rule, text }) => `${severity.padEnd(7)}  ${rule.padEnd(14)}  ${oneLine(text)}\n`).join('');
+}
