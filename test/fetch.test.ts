@@ -14,6 +14,7 @@ import { FakeHub } from './fakes/hub.ts';
 import { tinyLlama } from './fakes/model.ts';
 import { type Ended, Program, runInProcess, until } from './fakes/program.ts';
 import { FakeS3 } from './fakes/s3.ts';
+import { FakeServer } from './fakes/server.ts';
 
 const tiny = tinyLlama();
 const large = tinyLlama({ shardBytes: 12_000_000 });
@@ -340,6 +341,53 @@ describe('a part of a model', () => {
     expect(config.results.source).toBe('hub');
     expect(await tree(config.results.path ?? '')).toEqual([...tiny.keys()].filter((path) => !/safetensors/.test(path)).sort());
     await expectWhole((await run()).results.path ?? '', tiny);
+  });
+});
+
+describe('metrics', () => {
+  test('add up in a file whatever the number of runs at once, and are pushed for a run alone', async () => {
+    const pushed: { url: string; body: string }[] = [];
+    const gateway = new FakeServer(async (request, response) => {
+      pushed.push({ url: `${request.method} ${request.url}`, body: (await request.toArray()).join('') });
+      response.writeHead(200).end();
+    });
+    await gateway.listen();
+    try {
+      const file = join(dir, 'metrics', 'modelferry.prom');
+      const at = [`--metrics-file=${file}`, '--fill'];
+      expect((await run([...at, `--metrics-push-url=${gateway.origin}`])).results).toMatchObject({ source: 'hub', cache: 'miss' });
+      const others = await Promise.all(Array.from({ length: 4 }, (_, index) => run([...at, `--model-dir=${join(dir, `pod-${index}`)}`])));
+      expect(others.map(({ results }) => results.cache)).toEqual(Array(4).fill('hit'));
+      await run(at);
+      await run([...at, '--revision=none']);
+      const text = await readFile(file, 'utf8');
+      const value = (line: string) =>
+        Number(
+          text
+            .split('\n')
+            .find((each) => each.startsWith(`${line} `))
+            ?.split(' ')[1],
+        );
+      expect(value('modelferry_fetch_lookups_total{model="acme/tiny",source="hub",outcome="hit"}')).toBe(1);
+      expect(value('modelferry_fetch_lookups_total{model="acme/tiny",source="s3",outcome="hit"}')).toBe(4);
+      expect(value('modelferry_fetch_lookups_total{model="acme/tiny",source="s3",outcome="miss"}')).toBe(2);
+      expect(value('modelferry_fetch_lookups_total{model="acme/tiny",source="local",outcome="hit"}')).toBe(1);
+      expect(value('modelferry_fetch_lookups_total{model="acme/tiny",source="local",outcome="miss"}')).toBe(6);
+      expect(value('modelferry_fetch_bytes_total{model="acme/tiny",source="s3"}')).toBe(4 * totalOf(tiny));
+      expect(value('modelferry_fetch_failures_total{model="acme/tiny"}')).toBe(1);
+      expect(value('modelferry_fetch_seconds_total{model="acme/tiny",source="s3"}')).toBeGreaterThan(0);
+      expect(text).toContain('# TYPE modelferry_fetch_bytes_total counter');
+      expect(await readdir(join(dir, 'metrics'))).toEqual(['modelferry.prom']);
+      expect(pushed).toHaveLength(1);
+      expect(pushed[0]?.url).toMatch(/^PUT \/metrics\/job\/modelferry\/instance\/[^/]+$/);
+      expect(pushed[0]?.body).toContain(`modelferry_fetch_bytes_total{model="acme/tiny",source="hub"} ${totalOf(tiny)}\n`);
+      await gateway.close();
+      const alone = await run([`--metrics-push-url=${gateway.origin}`, `--metrics-file=${file}/x.prom`]);
+      expect(alone.exitCode).toBe(0);
+      expect(alone.stderr).toMatch(/metrics not written[\s\S]*metrics not pushed/);
+    } finally {
+      await gateway.close();
+    }
   });
 });
 

@@ -33,6 +33,7 @@ const floors: Record<string, number> = {
   'lib/lint/': 2,
   'lib/local/': 2,
   'lib/manifest.ts': 2,
+  'lib/metrics.ts': 3,
   'lib/model-uri.ts': 2,
   'lib/naming.ts': 2,
   'lib/pass-on.ts': 2,

@@ -194,6 +194,11 @@ export const registryParams = group('Registry', {
   storageKey: { type: 'string', description: 'Name of the secret that a server reads the model with.' },
 });
 
+export const metricsParams = group('Metrics', {
+  metricsFile: { type: 'string', description: "File for node_exporter's textfile collector, such as modelferry.prom.", 'x-local': true },
+  metricsPushUrl: { type: 'string', pattern: '^https?://', description: 'Pushgateway that is told of this run.' },
+});
+
 export const transferParams = group('Transfer', {
   concurrency: { type: 'integer', minimum: 1, maximum: 256, description: 'Connections at once, over all files.', default: 8 },
   partSize: { type: 'string', 'x-unit': 'bytes', description: 'Bytes of one range or part.', default: '16MiB' },

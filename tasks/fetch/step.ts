@@ -2,11 +2,13 @@ import { utimes } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { linkIntoCache } from '../../lib/hf-cache.ts';
 import { sha256Of } from '../../lib/integrity.ts';
+import { type FetchSource, report } from '../../lib/metrics.ts';
 import { bucketOf, prefixIn } from '../../lib/model-uri.ts';
 import { openStore } from '../../lib/open-store.ts';
 import { schema } from '../../lib/params/declare.ts';
 import {
   hubParams,
+  metricsParams,
   modelParams,
   namingParams,
   networkParams,
@@ -23,7 +25,7 @@ import { bringFirst } from './bring.ts';
 import { fillStore } from './fill.ts';
 import { placeModel } from './place.ts';
 import { checkRequest, hasStore, requestKey } from './request.ts';
-import { showPlan } from './show-plan.ts';
+import { type FetchPlan, showPlan } from './show-plan.ts';
 import { checkNamedFolder, type LocalModel, localCopy, placeAt, placeInside, remember } from './target.ts';
 
 export const fetch = defineStep({
@@ -61,10 +63,12 @@ export const fetch = defineStep({
     ...storeDirParams,
     ...waitParams,
     ...transferParams,
+    ...metricsParams,
     ...networkParams,
   }),
   results: {
     source: 'Where it came from: local, s3 (the store) or hub.',
+    cache: 'hit when the Hub was not needed, else miss.',
     path: 'Folder that holds its files.',
     bytes: 'Bytes that were brought.',
     seconds: 'How long it took.',
@@ -85,8 +89,9 @@ export const fetch = defineStep({
     const target = { workspace, modelDir };
     const store = hasStore(params) ? openStore({ ...params, s3Bucket: bucketOf(params.modelUri) ?? params.s3Bucket }, ctx) : undefined;
 
-    const results = (source: 'local' | 's3' | 'hub', model: LocalModel, bytes: number, filled: boolean) => ({
+    const results = (source: FetchSource, model: LocalModel, bytes: number, filled: boolean) => ({
       source,
+      cache: source === 'hub' ? 'miss' : 'hit',
       path: model.place.files,
       bytes: String(bytes),
       seconds: ((performance.now() - startedAt) / 1000).toFixed(3),
@@ -101,25 +106,29 @@ export const fetch = defineStep({
 
     const there = params.refresh ? undefined : await localCopy(target, request, params.verify, ctx);
     if (ctx.dryRun) {
-      if (there)
-        ctx.print(
-          showPlan(
-            { source: 'local', files: there.manifest.files, uri: there.uri, commit: there.manifest.source.commit, path: there.place.files },
-            ctx.terminal,
-          ),
+      const show = (plan: FetchPlan) => ctx.print(showPlan(plan, ctx.terminal));
+      if (there) {
+        const { commit } = there.manifest.source;
+        show({ source: 'local', files: there.manifest.files, uri: there.uri, commit, path: there.place.files });
+      } else {
+        await bringFirst(params, store, ctx, async ({ origin, files, uri, source, folderIn }) =>
+          show({ source: origin, files, uri, commit: source.commit, path: resolve(modelDir ?? folderIn(workspace).files) }),
         );
-      else {
-        await bringFirst(params, store, ctx, async (plan) => {
-          const path = resolve(modelDir ?? plan.folderIn(workspace).files);
-          ctx.print(showPlan({ source: plan.origin, files: plan.files, uri: plan.uri, commit: plan.source.commit, path }, ctx.terminal));
-        });
       }
       return nothing();
     }
 
     let model = there;
-    let source: 'local' | 's3' | 'hub' = 'local';
+    let source: FetchSource = 'local';
     let movedBytes = 0;
+    const measured = async (from: FetchSource | undefined) => {
+      const order: FetchSource[] = ['local', ...(store ? (['s3'] as const) : []), ...(params.fallback === 'hub' ? (['hub'] as const) : [])];
+      const missed = from === undefined ? order : order.slice(0, order.indexOf(from));
+      const asked = params.modelId ?? params.modelName ?? params.modelUri ?? '';
+      const seconds = (performance.now() - startedAt) / 1000;
+      const targets = { file: params.metricsFile, pushUrl: params.metricsPushUrl };
+      await report({ model: asked, source: from, missed, bytes: movedBytes, seconds }, targets, ctx);
+    };
     if (model === undefined) {
       if (modelDir !== undefined) await checkNamedFolder(modelDir);
       model = await bringFirst(params, store, ctx, async (plan) => {
@@ -131,12 +140,16 @@ export const fetch = defineStep({
         const brought: LocalModel = { place, manifest, bytes, origin: plan.origin, uri: plan.uri, filled: plan.origin === 's3' };
         await remember(target, request, brought);
         return brought;
+      }).catch(async (error: unknown) => {
+        if (!ctx.signal.aborted) await measured(undefined);
+        throw error;
       });
     } else if (modelDir === undefined) {
       // The newest manifest is the one that a next step takes; on a read-only volume there is none.
       await utimes(model.place.folder.manifest, new Date(), new Date()).catch(() => {});
     }
     log.info({ source, path: model.place.files, bytes: movedBytes, ms: Math.round(performance.now() - startedAt) }, 'fetched');
+    await measured(source);
     if (params.link !== undefined) {
       const snapshot = await linkIntoCache(
         params.link,
@@ -162,6 +175,6 @@ export const fetch = defineStep({
 
 /** What a dry run has to give: nothing was brought. */
 function nothing() {
-  const empty = { source: '', path: '', bytes: '0', seconds: '0', manifest: '', 'manifest-sha256': '', commit: '' };
+  const empty = { source: '', cache: '', path: '', bytes: '0', seconds: '0', manifest: '', 'manifest-sha256': '', commit: '' };
   return { ...empty, 'file-count': '', 'total-bytes': '', 'model-uri': '', filled: 'false' };
 }
