@@ -1,5 +1,8 @@
+import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
-import { chmod, rm } from 'node:fs/promises';
+import { chmod, copyFile, mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { build } from 'esbuild';
 import { commands } from './tasks/index.ts';
 
@@ -79,5 +82,43 @@ const built = await Promise.all(
     }),
   ),
 );
+/** The steps as functions, for Node programs: one ES module, and its types. */
+const api = await build({
+  metafile: true,
+  entryPoints: [{ in: 'tasks/api.ts', out: 'api' }],
+  outdir: 'dist/node',
+  bundle: true,
+  platform: 'node',
+  target: 'node24',
+  format: 'esm',
+  minify: true,
+  mainFields: ['module', 'main'],
+  keepNames: true,
+  legalComments: 'linked',
+  // CommonJS packages inside ask for Node's modules by require.
+  banner: { js: "import{createRequire}from'node:module';const require=createRequire(import.meta.url);" },
+  define: { MODELFERRY_VERSION: JSON.stringify(version), COMPRESS_WORKER: JSON.stringify(worker.outputFiles[0]?.text) },
+});
+await declareTypes();
+
 await Promise.all(programs.map(({ name }) => chmod(`dist/${name}.cjs`, 0o755)));
-writeSbom(built.flatMap(({ metafile }) => Object.keys(metafile.inputs)));
+writeSbom([...built, api].flatMap(({ metafile }) => Object.keys(metafile.inputs)));
+
+/** The types of tasks/api.ts: it declares all that it exports itself, so that one file is all of it. */
+async function declareTypes(): Promise<void> {
+  const outDir = await mkdtemp(join(tmpdir(), 'types-'));
+  try {
+    const root = process.cwd();
+    const { compilerOptions } = JSON.parse(readFileSync('tsconfig.json', 'utf8')) as { compilerOptions: object };
+    const emitting = { noEmit: false, declaration: true, emitDeclarationOnly: true, rootDir: root, outDir };
+    const config = {
+      compilerOptions: { ...compilerOptions, ...emitting, typeRoots: [join(root, 'node_modules/@types')] },
+      files: [join(root, 'tasks/api.ts')],
+    };
+    writeFileSync(join(outDir, 'tsconfig.json'), JSON.stringify(config));
+    execFileSync(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', outDir], { stdio: 'inherit' });
+    await copyFile(join(outDir, 'tasks/api.d.ts'), 'dist/node/api.d.ts');
+  } finally {
+    await rm(outDir, { recursive: true });
+  }
+}

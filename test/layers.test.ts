@@ -53,6 +53,7 @@ const floors: Record<string, number> = {
   'lib/open-store.ts': 3,
   'tasks/': 4,
   'tasks/bootstrap/': 5,
+  'tasks/api.ts': 5,
   'tasks/import/': 5,
   'tasks/index.ts': 5,
   'tasks/main.ts': 5,
