@@ -6,9 +6,10 @@ import type { MultipartUpload, ObjectInfo, Store } from '../store.ts';
 import { mapLimited } from '../transfer/pool.ts';
 import { type CatalogOptions, listPublished } from './catalog.ts';
 import { Claim } from './claim.ts';
-import { type ClaimRecord, parseClaim } from './claim-record.ts';
+import { parseClaim } from './claim-record.ts';
 import { controlKeys, prefixOfRecord } from './control.ts';
 import { isOurs } from './inventory.ts';
+import { withShardClaims } from './shard-claims.ts';
 
 /** What is left of one model that is not published. */
 export interface Leftover {
@@ -73,8 +74,9 @@ export async function findLeftovers(store: Store, options: LeftoverOptions): Pro
 
 async function uploadsOf(store: Store, key: string, prefix: string): Promise<MultipartUpload[]> {
   const record = await store.get(key);
-  const claim: ClaimRecord | undefined = record && parseClaim(record.bytes);
-  if (claim === undefined) return [];
+  const own = record && parseClaim(record.bytes);
+  if (own === undefined) return [];
+  const claim = await withShardClaims(store, own);
   const named = new Map(Object.entries(claim.uploads).map(([name, { uploadId }]) => [uploadId, { key: name, uploadId }]));
   // Begun, and killed before it could be named: on a key that was announced.
   for (const { key: open, uploadId } of (await store.listMultiparts(`${prefix}/`)) ?? []) {
