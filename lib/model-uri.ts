@@ -20,3 +20,13 @@ export function prefixIn(storeUri: string, modelUri: string): string {
   }
   return prefix;
 }
+
+/** Throws `usage` for a choice of --source that a step has no use for. */
+export function refuseSource<Choice extends string, Refused extends Choice>(
+  source: Choice,
+  refused: readonly Refused[],
+): asserts source is Exclude<Choice, Refused> {
+  if ((refused as readonly string[]).includes(source)) {
+    throw new StepError('usage', `failed to read parameters: --source ${source} is not for this step`, { hint: 'see --help' });
+  }
+}

@@ -237,6 +237,34 @@ export const workspaceParams = group('Workspace', {
   },
 });
 
+/** A model that somebody has already: published, or in a folder. */
+export const existingParams = {
+  modelUri: { type: 'string', description: "URI of the published model, as upload's result gives it." },
+  modelDir: {
+    type: 'string',
+    description: 'Folder with the files of one model right in it, in place of the workspace.',
+    'x-group': 'Workspace',
+  },
+  workspace: workspaceParams.workspace,
+} as const;
+
+export const sourceParams = {
+  source: {
+    type: 'string',
+    enum: ['auto', 'hub', 's3', 'local', 'both'],
+    description: 'Which copies; auto: the store where one is named, else those here.',
+    default: 'auto',
+  },
+} as const;
+
+export const verifyParams = {
+  verify: { type: 'boolean', description: 'Hash files that are there already again.', default: false },
+} as const;
+
+export const yesParams = {
+  yes: { type: 'boolean', description: 'Do not ask.', default: false, 'x-local': true },
+} as const;
+
 export const manifestParams = group('Workspace', {
   manifest: { type: 'string', description: "Manifest to work on, as an earlier step's result gives it (default: the newest)." },
   manifestSha256: { type: 'string', pattern: '^[0-9a-f]{64}$', description: 'Digest that the manifest must have.' },

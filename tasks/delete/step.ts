@@ -1,20 +1,22 @@
 import { resolve } from 'node:path';
 import { StepError } from '../../lib/errors.ts';
 import { type LocalEntry, localModelIn, localModels, removeLocal } from '../../lib/local/models.ts';
-import { bucketOf, prefixIn } from '../../lib/model-uri.ts';
+import { bucketOf, prefixIn, refuseSource } from '../../lib/model-uri.ts';
 import { identityOf, knownStart, namesOf } from '../../lib/naming.ts';
 import { openStore } from '../../lib/open-store.ts';
 import { schema } from '../../lib/params/declare.ts';
 import {
+  existingParams,
   modelParams,
   namingParams,
   networkParams,
   registryParams,
   s3Params,
+  sourceParams,
   storeDirParams,
   transferParams,
   waitParams,
-  workspaceParams,
+  yesParams,
 } from '../../lib/params/groups.ts';
 import { findPublished } from '../../lib/publish/catalog.ts';
 import { removePublished } from '../../lib/publish/remove.ts';
@@ -28,19 +30,12 @@ export const deleteModel = defineStep({
   name: 'delete',
   summary: 'Deletes one version of a model from the store, from this machine, or from both.',
   params: schema({
-    source: {
-      type: 'string',
-      enum: ['auto', 's3', 'local', 'both'],
-      description: 'From where; auto: the store where one is named, else here.',
-      default: 'auto',
-    },
-    modelUri: { type: 'string', pattern: '^(s3|file)://', description: 'URI of the published model.', 'x-group': 'Model' },
+    ...sourceParams,
+    ...existingParams,
     modelId: modelParams.modelId,
     modelName: namingParams.modelName,
     modelVersion: namingParams.modelVersion,
-    modelDir: { type: 'string', description: 'Folder that a model was fetched into.', 'x-group': 'Workspace' },
-    workspace: workspaceParams.workspace,
-    yes: { type: 'boolean', description: 'Do not ask; needed where nobody can be asked.', default: false },
+    ...yesParams,
     force: { type: 'boolean', description: 'Delete also what is live in the registry.', default: false },
     modelRegistryUrl: registryParams.modelRegistryUrl,
     modelRegistryToken: registryParams.modelRegistryToken,
@@ -57,6 +52,7 @@ export const deleteModel = defineStep({
   async run(params, ctx) {
     const { modelUri, modelId, modelName, modelVersion, modelDir, modelRegistryUrl, controlPrefix } = params;
     const named = params.s3Bucket !== undefined || params.storeDir !== undefined || bucketOf(modelUri) !== undefined;
+    refuseSource(params.source, ['hub']);
     const source = params.source === 'auto' ? (named && modelDir === undefined ? 's3' : 'local') : params.source;
     const byName = (modelId ?? modelName) !== undefined && modelVersion !== undefined;
     if (modelUri === undefined && modelDir === undefined && !byName) {

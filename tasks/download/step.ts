@@ -18,6 +18,7 @@ import {
   policyParams,
   selectionParams,
   transferParams,
+  verifyParams,
   waitParams,
   workspaceParams,
 } from '../../lib/params/groups.ts';
@@ -41,7 +42,7 @@ export const download = defineStep({
       ...policyParams,
       ...hubParams,
       ...workspaceParams,
-      verify: { type: 'boolean', description: 'Hash files that are there already again.', default: false },
+      ...verifyParams,
       ...waitParams,
       ...transferParams,
       ...networkParams,

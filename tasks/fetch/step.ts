@@ -7,6 +7,7 @@ import { bucketOf, prefixIn } from '../../lib/model-uri.ts';
 import { openStore } from '../../lib/open-store.ts';
 import { schema } from '../../lib/params/declare.ts';
 import {
+  existingParams,
   hubParams,
   metricsParams,
   modelParams,
@@ -16,8 +17,8 @@ import {
   selectionParams,
   storeDirParams,
   transferParams,
+  verifyParams,
   waitParams,
-  workspaceParams,
 } from '../../lib/params/groups.ts';
 import { defineStep } from '../../lib/step.ts';
 import { manifestResult } from '../../lib/workspace.ts';
@@ -34,23 +35,12 @@ export const fetch = defineStep({
   params: schema({
     ...modelParams,
     ...namingParams,
-    modelUri: {
-      type: 'string',
-      pattern: '^(s3|file)://',
-      description: 'URI of a published model, as upload gives it, instead of names.',
-      'x-group': 'Model',
-    },
-    modelDir: {
-      type: 'string',
-      description: 'Folder that the files shall lie right in (default: one of the workspace).',
-      'x-group': 'Workspace',
-    },
-    workspace: workspaceParams.workspace,
+    ...existingParams,
     link: { type: 'string', description: "Also make it one of huggingface_hub's cache here (HF_HOME)." },
     fallback: { type: 'string', enum: ['hub', 'none'], description: 'Where to go when the store cannot give it.', default: 'hub' },
     fill: { type: 'boolean', description: 'Publish what came from the Hub, for the next one.', default: false },
     refresh: { type: 'boolean', description: 'Ask for the newest commit of a branch, whatever is there.', default: false },
-    verify: { type: 'boolean', description: 'Hash what is there already, instead of comparing sizes and times.', default: false },
+    ...verifyParams,
     select: {
       type: 'string',
       enum: ['all', 'tokenizer', 'config'],

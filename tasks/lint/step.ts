@@ -7,10 +7,11 @@ import { resolveRevision } from '../../lib/hub/resolve.ts';
 import { type Finding, type LintFile, lintModel } from '../../lib/lint/lint.ts';
 import { lintFolder } from '../../lib/lint/local.ts';
 import { parseManifest } from '../../lib/manifest.ts';
-import { bucketOf, prefixIn } from '../../lib/model-uri.ts';
+import { bucketOf, prefixIn, refuseSource } from '../../lib/model-uri.ts';
 import { openStore } from '../../lib/open-store.ts';
 import { schema, type ValuesOf } from '../../lib/params/declare.ts';
 import {
+  existingParams,
   hubParams,
   manifestParams,
   modelParams,
@@ -18,9 +19,9 @@ import {
   networkParams,
   s3Params,
   selectionParams,
+  sourceParams,
   storeDirParams,
   transferParams,
-  workspaceParams,
 } from '../../lib/params/groups.ts';
 import { findPublished } from '../../lib/publish/catalog.ts';
 import { controlKeys, readPublished } from '../../lib/publish/control.ts';
@@ -29,20 +30,12 @@ import { defineStep, type StepContext } from '../../lib/step.ts';
 import { findManifest, folderAt, folderInside, readManifestFile } from '../../lib/workspace.ts';
 
 const params = schema({
-  source: {
-    type: 'string',
-    enum: ['auto', 'hub', 's3', 'local'],
-    description: 'Which copy; auto: the store where one and a model are named, else here.',
-    default: 'auto',
-  },
+  ...sourceParams,
   ...modelParams,
   ...namingParams,
-  modelUri: { type: 'string', pattern: '^(s3|file)://', description: 'URI of the published model.', 'x-group': 'Model' },
-  modelDir: { type: 'string', description: 'Folder that a model was fetched into.', 'x-group': 'Workspace' },
-  workspace: workspaceParams.workspace,
+  ...existingParams,
   ...manifestParams,
   ...selectionParams,
-  profile: { ...selectionParams.profile, description: 'Which server it shall serve under; all: what holds for every one.' },
   ...hubParams,
   ...s3Params,
   ...storeDirParams,
@@ -61,6 +54,7 @@ export const lint = defineStep({
     const { modelUri, modelDir } = params;
     const hasStore = params.s3Bucket !== undefined || params.storeDir !== undefined || bucketOf(modelUri) !== undefined;
     const named = (modelUri ?? params.modelId ?? params.modelName) !== undefined;
+    refuseSource(params.source, ['both']);
     const source = params.source === 'auto' ? (hasStore && named && modelDir === undefined ? 's3' : 'local') : params.source;
     const findings = await { hub: lintOnHub, s3: lintInStore, local: lintHere }[source](params, ctx);
     ctx.print(ctx.terminal ? forPeople(findings) : `${JSON.stringify(findings)}\n`);

@@ -1,6 +1,7 @@
 import { resolve } from 'node:path';
 import { messageOf, StepError } from '../../lib/errors.ts';
 import { localModels } from '../../lib/local/models.ts';
+import { refuseSource } from '../../lib/model-uri.ts';
 import { identityOf, namesOf } from '../../lib/naming.ts';
 import { openStore } from '../../lib/open-store.ts';
 import { schema } from '../../lib/params/declare.ts';
@@ -10,6 +11,7 @@ import {
   networkParams,
   registryParams,
   s3Params,
+  sourceParams,
   storeDirParams,
   transferParams,
   workspaceParams,
@@ -27,12 +29,7 @@ export const list = defineStep({
   summary: 'Lists the models of the store or of the workspace: a table on a terminal, JSON on a pipe.',
   product: 'text',
   params: schema({
-    source: {
-      type: 'string',
-      enum: ['auto', 's3', 'local', 'both'],
-      description: 'Which models; auto: the store where one is named, else the workspace.',
-      default: 'auto',
-    },
+    ...sourceParams,
     modelId: modelParams.modelId,
     modelName: namingParams.modelName,
     workspace: workspaceParams.workspace,
@@ -47,6 +44,7 @@ export const list = defineStep({
   async run(params, ctx) {
     const { keyTemplate, workspace, modelId, modelName, controlPrefix, concurrency, modelRegistryUrl } = params;
     const named = params.s3Bucket !== undefined || params.storeDir !== undefined;
+    refuseSource(params.source, ['hub']);
     const source = params.source === 'auto' ? (named ? 's3' : 'local') : params.source;
     const rows: Row[] = [];
     if (source !== 'local') {

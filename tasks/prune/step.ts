@@ -10,6 +10,7 @@ import {
   s3Params,
   storeDirParams,
   transferParams,
+  yesParams,
 } from '../../lib/params/groups.ts';
 import { listPublished } from '../../lib/publish/catalog.ts';
 import { controlKeys, readPublished } from '../../lib/publish/control.ts';
@@ -32,7 +33,7 @@ export const prune = defineStep({
     leftoversAge: { type: 'string', 'x-unit': 'ms', description: 'Leave what is younger.', default: '1d' },
     modelId: modelParams.modelId,
     modelName: namingParams.modelName,
-    yes: { type: 'boolean', description: 'Do not ask at a terminal.', default: false, 'x-local': true },
+    ...yesParams,
     modelRegistryUrl: registryParams.modelRegistryUrl,
     modelRegistryToken: registryParams.modelRegistryToken,
     ...s3Params,

@@ -7,6 +7,7 @@ import { parseManifest } from '../../lib/manifest.ts';
 import { type Identity, identityOf, namesOf, prefixOf } from '../../lib/naming.ts';
 import { schema, type ValuesOf } from '../../lib/params/declare.ts';
 import {
+  existingParams,
   hubParams,
   manifestParams,
   methodParam,
@@ -34,7 +35,7 @@ const params = schema({
     description: 'all at once, or reserve first, then complete or abandon.',
     default: 'all',
   },
-  modelUri: { type: 'string', description: "URI of the published model, as upload's result gives it." },
+  modelUri: existingParams.modelUri,
   modelArtifactId: {
     type: 'string',
     pattern: '^[1-9][0-9]{0,9}$',

@@ -2,7 +2,7 @@ import { stringify } from 'yaml';
 import { StepError } from '../../lib/errors.ts';
 import { applyObject, inCluster, type KubernetesObject } from '../../lib/kubernetes.ts';
 import { group, schema, type ValuesOf } from '../../lib/params/declare.ts';
-import { modelParams, namingParams, registryParams, s3Params, transferParams } from '../../lib/params/groups.ts';
+import { existingParams, modelParams, namingParams, registryParams, s3Params, transferParams } from '../../lib/params/groups.ts';
 import { labelsOf } from '../../lib/render/wiring.ts';
 import { s3Settings } from '../../lib/s3-settings.ts';
 import { defineStep, type StepContext } from '../../lib/step.ts';
@@ -23,7 +23,7 @@ const params = schema(
       description: 'For KServe, Ray, plain Kubernetes with vLLM, or the vLLM command that streams.',
       default: 'inferenceservice',
     },
-    modelUri: { type: 'string', description: "URI of the published model, as upload's result gives it." },
+    modelUri: existingParams.modelUri,
     ...namingParams,
     modelId: modelParams.modelId,
     ...group('Object', {

@@ -1,38 +1,32 @@
 import { StepError } from '../../lib/errors.ts';
 import { sha256Of } from '../../lib/integrity.ts';
 import type { FileFault } from '../../lib/local/check.ts';
-import { bucketOf } from '../../lib/model-uri.ts';
+import { bucketOf, refuseSource } from '../../lib/model-uri.ts';
 import { schema, type ValuesOf } from '../../lib/params/declare.ts';
 import {
+  existingParams,
   hubParams,
   manifestParams,
   modelParams,
   namingParams,
   networkParams,
   s3Params,
+  sourceParams,
   storeDirParams,
   transferParams,
   waitParams,
-  workspaceParams,
 } from '../../lib/params/groups.ts';
 import { defineStep } from '../../lib/step.ts';
 import { checkLocal, localTarget, repairLocal } from './local.ts';
 import { checkStore, publishedTarget, repairStore, storeOf } from './published.ts';
 
 const params = schema({
-  source: {
-    type: 'string',
-    enum: ['auto', 's3', 'local'],
-    description: 'Which copy; auto: the store where one and a model are named, else here.',
-    default: 'auto',
-  },
+  ...sourceParams,
   deep: { type: 'boolean', description: 'Read every byte, instead of trusting times, ETags and checksums on record.', default: false },
   repair: { type: 'boolean', description: 'Bring back what is wrong, and that alone.', default: false },
   ...modelParams,
   ...namingParams,
-  modelUri: { type: 'string', pattern: '^(s3|file)://', description: 'URI of the published model.', 'x-group': 'Model' },
-  modelDir: { type: 'string', description: 'Folder that a model was fetched into.', 'x-group': 'Workspace' },
-  workspace: workspaceParams.workspace,
+  ...existingParams,
   ...manifestParams,
   ...hubParams,
   ...s3Params,
@@ -58,6 +52,7 @@ export const verify = defineStep({
     const { modelUri, modelDir, deep, repair } = params;
     const hasStore = params.s3Bucket !== undefined || params.storeDir !== undefined || bucketOf(modelUri) !== undefined;
     const named = (modelUri ?? params.modelId ?? params.modelName) !== undefined;
+    refuseSource(params.source, ['hub', 'both']);
     const source = params.source === 'auto' ? (hasStore && named && modelDir === undefined ? 's3' : 'local') : params.source;
     const mend = repair && !ctx.dryRun;
     if (source === 's3') {
