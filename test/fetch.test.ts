@@ -391,6 +391,24 @@ describe('metrics', () => {
   });
 });
 
+describe('the policy', () => {
+  test('holds for what comes from the Hub, and for what is published of it', async () => {
+    hub.addRepo({
+      id: 'acme/pickle',
+      files: new Map([...tiny, ['pytorch_model.bin', Buffer.from('\x80\x02cposix\nsystem\n.', 'latin1')]]),
+    });
+    const refused = await run(['--model-id=acme/pickle', '--allow-unsafe=never', `--model-dir=${modelDir()}`]);
+    expect(refused.exitCode).toBe(7);
+    expect(refused.stderr).toContain('pytorch_model.bin');
+    expect((await run(['--deny-licenses=apache-*'])).exitCode).toBe(7);
+    expect(hub.cdn.requests).toEqual([]);
+    const unfilled = await run(['--model-id=acme/pickle', '--fill']);
+    expect(unfilled.results).toMatchObject({ source: 'hub', filled: 'false' });
+    expect(unfilled.stderr).toContain('posix');
+    expect(s3.keys('models', 'model-data/')).toEqual([]);
+  });
+});
+
 describe('parameters', () => {
   test('that do not go together are told all at once, and nobody is asked', async () => {
     const { MODEL_ID, S3_BUCKET, ...rest } = env;

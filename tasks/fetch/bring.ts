@@ -4,6 +4,7 @@ import { type ModelInfo, resolveRevision } from '../../lib/hub/resolve.ts';
 import { prefixIn } from '../../lib/model-uri.ts';
 import type { GroupValues } from '../../lib/params/declare.ts';
 import type { hubParams, transferParams } from '../../lib/params/groups.ts';
+import { checkKnown, type Policy } from '../../lib/policy/policy.ts';
 import { type Found, findPublished } from '../../lib/publish/catalog.ts';
 import { controlKeys, readPublished } from '../../lib/publish/control.ts';
 import type { StepContext } from '../../lib/step.ts';
@@ -12,6 +13,7 @@ import { type Plan, planFromHub, planFromStore } from './plan.ts';
 import type { RequestParams } from './request.ts';
 
 export type BringParams = RequestParams &
+  Policy &
   GroupValues<typeof hubParams> &
   Pick<GroupValues<typeof transferParams>, 'retries' | 'stallTimeout'> & { controlPrefix: string; refresh: boolean };
 
@@ -49,7 +51,9 @@ export async function bringFirst<T>(
   const revision = found?.manifest.source.commit ?? info?.commit ?? params.revision;
   try {
     const resolved = info && info.commit === revision ? info : await resolveRevision(hub, repo, revision);
-    return await use(await planFromHub(hub, repo, params.revision, resolved, params));
+    const plan = await planFromHub(hub, repo, params.revision, resolved, params);
+    checkKnown(params, { license: resolved.license, paths: plan.files.map(({ path }) => path) }, log);
+    return await use(plan);
   } catch (error) {
     ctx.signal.throwIfAborted();
     throw failure === undefined ? error : both(repo, failure, error);

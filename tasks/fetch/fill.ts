@@ -3,6 +3,7 @@ import { messageOf } from '../../lib/errors.ts';
 import { openFilesOf } from '../../lib/local/open-file.ts';
 import { withLock } from '../../lib/lock.ts';
 import { identityOf, namesOf, prefixOf, versionsPrefix } from '../../lib/naming.ts';
+import { checkContent, type Policy } from '../../lib/policy/policy.ts';
 import { contentOf } from '../../lib/publish/content.ts';
 import { publish } from '../../lib/publish/publish.ts';
 import { makeSender } from '../../lib/publish/send.ts';
@@ -13,7 +14,7 @@ import { runIdOf } from '../../lib/workspace.ts';
 import type { PlaceOptions } from './place.ts';
 import type { LocalModel } from './target.ts';
 
-export interface FillOptions extends PlaceOptions {
+export interface FillOptions extends PlaceOptions, Policy {
   store: Store;
   /** Where a URI says that it belongs; undefined: as the key template says. */
   prefix: string | undefined;
@@ -35,9 +36,13 @@ export async function fillStore({ place, manifest }: LocalModel, options: FillOp
     const prefix = options.prefix ?? prefixOf(keyTemplate, identity, names, controlPrefix);
     const uri = `${store.uri}/${prefix}/`;
     await withLock(place.folder.lock, { log, signal: options.signal, waitTimeout: 0 }, async (signal) => {
+      const openFile = openFilesOf(place.files);
+      const { files } = manifest;
+      const open = (path: string) => openFile(files.find((file) => file.path === path) ?? { path, size: 0 });
+      await checkContent({ policy: options, files, open, concurrency, signal, log });
       const send = makeSender({
         store,
-        open: openFilesOf(place.files),
+        open: openFile,
         partSize,
         connections: new Budget(concurrency),
         sources: new Budget(2),
