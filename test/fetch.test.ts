@@ -264,8 +264,9 @@ describe('many at once', () => {
   });
 
   test('6 pods with folders of their own: one fills, and the published model is whole', async () => {
+    // Processes of their own: a step closes the network of its process when it ends.
     const ended: Ended[] = await Promise.all(
-      Array.from({ length: 6 }, (_, index) => runInProcess(fetchStep, ['--fill', `--model-dir=${join(dir, `pod-${index}`)}`], env)),
+      Array.from({ length: 6 }, (_, index) => new Program('fetch', ['--fill', `--model-dir=${join(dir, `pod-${index}`)}`], env).ended),
     );
     expect(ended.map(({ exitCode }) => exitCode)).toEqual(Array(6).fill(0));
     for (const index of ended.keys()) await expectWhole(join(dir, `pod-${index}`), tiny);
@@ -356,8 +357,10 @@ describe('metrics', () => {
       const file = join(dir, 'metrics', 'modelferry.prom');
       const at = [`--metrics-file=${file}`, '--fill'];
       expect((await run([...at, `--metrics-push-url=${gateway.origin}`])).results).toMatchObject({ source: 'hub', cache: 'miss' });
-      const others = await Promise.all(Array.from({ length: 4 }, (_, index) => run([...at, `--model-dir=${join(dir, `pod-${index}`)}`])));
-      expect(others.map(({ results }) => results.cache)).toEqual(Array(4).fill('hit'));
+      const others = await Promise.all(
+        Array.from({ length: 4 }, (_, index) => new Program('fetch', [...at, `--model-dir=${join(dir, `pod-${index}`)}`], env).ended),
+      );
+      expect(others.map(({ stdout }) => (JSON.parse(stdout) as { cache: string }).cache)).toEqual(Array(4).fill('hit'));
       await run(at);
       await run([...at, '--revision=none']);
       const text = await readFile(file, 'utf8');
