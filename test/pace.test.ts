@@ -226,7 +226,8 @@ describe('a run', () => {
       expect(exitCode, stderr).toBe(0);
       return performance.now() - began;
     };
-    const least = (bytes / 20_000_000) * 1000 * 0.9;
+    // What lies in the sockets' buffers when the last bytes are read is paused for no more: a bound, not a measure.
+    const least = (bytes / 20_000_000) * 1000 * 0.5;
     expect(await timed(download, ['--bandwidth-limit', '20MB'], env)).toBeGreaterThan(least);
     expect(await timed(upload, ['--bandwidth-limit', '20MB'], env)).toBeGreaterThan(least);
     expect((await runInProcess(upload, ['--bandwidth-limit', 'much'], env)).exitCode).toBe(2);
