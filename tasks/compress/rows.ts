@@ -22,16 +22,16 @@ export interface QuantizedRows {
   /** Bytes and their place in the new file. */
   parts: { bytes: Uint8Array; offset: number }[];
   sums: ErrorSums;
-  /** Gives the buffers back: the bytes are gone then. */
+  /** Gives the memory back: others write there then. */
   release(): void;
 }
 
 /** Errors are summed over one of so many rows of a weight that is read in pieces: summing costs nearly as much as quantizing, and they differ by little. */
 export const measuredPart = 8;
 
-/** Quantizes rows in a thread; `bytes` goes there and back to the pool. Throws `integrity` naming the tensor when a weight is no number. */
+/** Quantizes rows in a thread; `bytes` goes back to the pool. Throws `integrity` naming the tensor when a weight is no number. */
 export async function quantizeInThread(
-  bytes: ArrayBuffer,
+  bytes: SharedArrayBuffer,
   { weight, first, count }: Rows,
   { scheme, arithmetic }: Wanted,
   globalScale: number,
@@ -46,22 +46,22 @@ export async function quantizeInThread(
   const measured =
     count === weight.shape[0] ? count : Math.min(count, Math.ceil(count / measuredPart / rowBlock(scheme)) * rowBlock(scheme));
   const done = await workers.run({ scheme, bytes, length, dtype, rows: count, cols, arithmetic, globalScale, into, parts, measured });
-  workers.buffers.give(done.bytes);
+  workers.buffers.give(bytes);
   if (done.notFinite) throw notFinite(weight, first, done.notFinite);
   return {
-    parts: parts.map((part) => ({ bytes: new Uint8Array(done.into, part.offset, part.length), offset: part.target })),
+    parts: parts.map((part) => ({ bytes: new Uint8Array(into, part.offset, part.length), offset: part.target })),
     sums: done.sums,
-    release: () => workers.buffers.give(done.into),
+    release: () => workers.buffers.give(into),
   };
 }
 
 /** The largest size among rows, found in a thread. Throws `integrity` as `quantizeInThread` does. */
-export async function largestInThread(bytes: ArrayBuffer, length: number, weight: PlannedWeight, workers: Workers): Promise<number> {
+export async function largestInThread(bytes: SharedArrayBuffer, length: number, weight: PlannedWeight, workers: Workers): Promise<number> {
   const dtype = weight.tensor.dtype as FloatType;
-  const into = new ArrayBuffer(0);
+  const into = new SharedArrayBuffer(0);
   const job = { scheme: undefined, bytes, length, dtype, rows: 0, cols: 0, arithmetic: 'f32', globalScale: 1, into, measured: 0 } as const;
   const done: Done = await workers.run({ ...job, parts: [] });
-  workers.buffers.give(done.bytes);
+  workers.buffers.give(bytes);
   if (!Number.isFinite(done.max)) throw noNumber(weight, `it holds ${done.max}`);
   return done.max;
 }

@@ -128,7 +128,7 @@ class ShardRun {
   }
 
   /** Begins to read: the disk works while the piece before is hashed. A failure shows where it is awaited. */
-  #read(piece: Piece | undefined): Promise<{ piece: Piece; bytes: ArrayBuffer } | undefined> {
+  #read(piece: Piece | undefined): Promise<{ piece: Piece; bytes: SharedArrayBuffer } | undefined> {
     if (piece === undefined) return Promise.resolve(undefined);
     const bytes = this.#tools.workers.buffers.take(piece.length);
     const { path } = this.#planned.shard;
@@ -139,7 +139,7 @@ class ShardRun {
   }
 
   /** Hands rows to a thread, and gives bytes that are only copied as if they came from one. */
-  async #begin({ length, copyTo, rows }: Piece, bytes: ArrayBuffer): Promise<Pending> {
+  async #begin({ length, copyTo, rows }: Piece, bytes: SharedArrayBuffer): Promise<Pending> {
     const { workers, signal } = this.#tools;
     if (rows === undefined) {
       const parts = [{ bytes: new Uint8Array(bytes, 0, length), offset: copyTo ?? 0 }];

@@ -3,12 +3,12 @@ import type { FloatType } from '../../lib/quantization/floats.ts';
 import { type Arithmetic, type ErrorSums, maxAbs, type NotFinite, quantizeRows } from '../../lib/quantization/kernel.ts';
 import type { Scheme } from '../../lib/quantization/schemes.ts';
 
-/** Rows for a worker. Both buffers go there and come back: nothing is copied. */
+/** Rows for a worker. Both buffers are shared with it. */
 export interface Job {
   id: number;
   /** Undefined: only the largest size among the weights is wanted. */
   scheme: Scheme | undefined;
-  bytes: ArrayBuffer;
+  bytes: SharedArrayBuffer;
   /** How much of `bytes` holds rows. */
   length: number;
   dtype: FloatType;
@@ -16,7 +16,7 @@ export interface Job {
   cols: number;
   arithmetic: Arithmetic;
   globalScale: number;
-  into: ArrayBuffer;
+  into: SharedArrayBuffer;
   /** Parts of `into`, one for each output, and how many bytes of it so many rows take. */
   parts: { offset: number; length: number; perRow: number; rowBytes: number }[];
   /** Errors are summed over so many of the rows, the first ones. */
@@ -25,19 +25,17 @@ export interface Job {
 
 export interface Done {
   id: number;
-  bytes: ArrayBuffer;
-  into: ArrayBuffer;
   max: number;
   sums: ErrorSums;
   notFinite: NotFinite | undefined;
 }
 
 parentPort?.on('message', (job: Job) => {
-  const { id, bytes, into } = job;
-  const done: Done = { id, bytes, into, max: 0, sums: { error: 0, signal: 0 }, notFinite: undefined };
+  const { id, bytes } = job;
+  const done: Done = { id, max: 0, sums: { error: 0, signal: 0 }, notFinite: undefined };
   if (job.scheme === undefined) done.max = maxAbs(new Uint8Array(bytes, 0, job.length), job.dtype);
   else done.notFinite = quantizePart(job, job.scheme, 0, job.measured, done.sums) ?? quantizePart(job, job.scheme, job.measured, job.rows);
-  parentPort?.postMessage(done, [bytes, into]);
+  parentPort?.postMessage(done);
 });
 
 function quantizePart(job: Job, scheme: Scheme, first: number, end: number, sums?: ErrorSums): NotFinite | undefined {

@@ -12,22 +12,25 @@ const maxWorkers = 4;
 /** How much of free buffers is kept. */
 const freeBytes = 32 * 1024 ** 2;
 
-/** Buffers that are used again: memory that is taken anew for each piece would be given back late. */
+/**
+ * Memory that all threads see: nothing is copied or handed over, and no engine counts it as its own, whose collector would run for it all the time.
+ * It is used again: memory that is taken anew for each piece would be given back late.
+ */
 export class Buffers {
   readonly #usual: number;
-  #free: ArrayBuffer[] = [];
+  #free: SharedArrayBuffer[] = [];
 
   constructor(usual: number) {
     this.#usual = usual;
   }
 
   /** A buffer with room for that many bytes, and mostly more. */
-  take(bytes: number): ArrayBuffer {
+  take(bytes: number): SharedArrayBuffer {
     const found = this.#free.findIndex(({ byteLength }) => byteLength >= bytes);
-    return found < 0 ? new ArrayBuffer(Math.max(bytes, this.#usual)) : (this.#free.splice(found, 1)[0] as ArrayBuffer);
+    return found < 0 ? new SharedArrayBuffer(Math.max(bytes, this.#usual)) : (this.#free.splice(found, 1)[0] as SharedArrayBuffer);
   }
 
-  give(buffer: ArrayBuffer): void {
+  give(buffer: SharedArrayBuffer): void {
     this.#free.unshift(buffer);
     let kept = 0;
     this.#free = this.#free.filter(({ byteLength }) => {
@@ -56,7 +59,7 @@ export class Workers {
     return this.#all.length;
   }
 
-  /** Hands rows to the next free thread. Its buffers are not to be touched until they come back. */
+  /** Hands rows to the next free thread. Its buffers are not to be touched until it is done. */
   run(job: Omit<Job, 'id'>): Promise<Done> {
     this.#nextId += 1;
     const id = this.#nextId;
@@ -98,7 +101,7 @@ export class Workers {
         this.#idle.push(worker);
         return;
       }
-      worker.postMessage(job, [job.bytes, job.into]);
+      worker.postMessage(job);
     }
   }
 
