@@ -1,7 +1,8 @@
+import { Ajv } from 'ajv';
 import { describe, expect, test } from 'vitest';
 import { kindOf } from '../lib/errors.ts';
 import { sha256Of } from '../lib/integrity.ts';
-import { contentDigest, makeManifest, manifestBytes, manifestSha256, parseManifest, sameContent } from '../lib/manifest.ts';
+import { contentDigest, makeManifest, manifestBytes, manifestSchema, manifestSha256, parseManifest, sameContent } from '../lib/manifest.ts';
 import { identityOf, namesOf, prefixOf, versionsPrefix } from '../lib/naming.ts';
 import { caseCollisions, checkKeys, checkPaths, pathFault } from '../lib/paths.ts';
 
@@ -17,6 +18,10 @@ const manifest = makeManifest({
 const integrity = (error: unknown) => kindOf(error) === 'integrity';
 
 describe('a manifest', () => {
+  test('has a schema that is one', () => {
+    expect(new Ajv().validateSchema(manifestSchema)).toBe(true);
+  });
+
   test('sorts its files, sums them up, and has the same bytes however it was made', () => {
     expect(manifest.files.map(({ path }) => path)).toEqual(['a', 'b', 'é/x']);
     expect(manifest.totalBytes).toBe(6);

@@ -1,6 +1,7 @@
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { Ajv } from 'ajv';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { StepError } from '../lib/errors.ts';
 import { envName, kebab, schema } from '../lib/params/declare.ts';
@@ -150,6 +151,10 @@ describe('parameters', () => {
 });
 
 describe('every command', () => {
+  test.each(commands.map(({ name, params }) => [name, params] as const))('%s declares what is a JSON Schema', (_, params) => {
+    expect(new Ajv().validateSchema(params)).toBe(true);
+  });
+
   test.each(commands.map((command) => [command.name, command] as const))(
     '%s says its flags, its version, and what is wrong with all of its parameters',
     async (_, command) => {
