@@ -1,6 +1,7 @@
 import { showBytes } from '../../lib/units.ts';
 import type { Report } from './report.ts';
 import { barChart, escapeHtml, percent, scatter } from './report-plots.ts';
+import { measuredPart } from './rows.ts';
 
 const worstShown = 20;
 const namesShown = 100;
@@ -33,7 +34,7 @@ ${figure(String(modules.length), `modules quantized, ${left.length} left as they
 ${sizeBar(bytesBefore, bytesAfter)}
 <section>
 <h2>Error by layer</h2>
-<p class="quiet">How far weights moved: |w - q(w)| / |w|, in large tensors over an eighth of the rows. Experts of a layer count as one.</p>
+<p class="quiet">How far weights moved: |w - q(w)| / |w|, in large tensors over one row of ${measuredPart}. Experts of a layer count as one.</p>
 ${scatter(report)}
 </section>
 <section>

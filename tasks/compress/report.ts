@@ -8,7 +8,7 @@ export interface Change {
   /** Bytes of its tensors. */
   bytesBefore: number;
   bytesAfter: number;
-  /** |weights - what their codes stand for| / |weights|, as Euclidean norms, in tensors over 4 MiB of every eighth row or so; 0 where all are zero. */
+  /** |weights - what their codes stand for| / |weights|, as Euclidean norms, in tensors over 4 MiB of one row of `measuredPart`; 0 where all are zero. */
   relativeError: number;
 }
 

@@ -26,8 +26,8 @@ export interface QuantizedRows {
   release(): void;
 }
 
-/** Errors are summed over one of so many rows of a weight that is read in pieces: summing costs nearly as much as quantizing, and they differ by little. */
-export const measuredPart = 8;
+/** Errors are summed over one of so many rows of a weight that is read in pieces: summing costs twice as much as quantizing, and they differ by little. */
+export const measuredPart = 32;
 
 /** Quantizes rows in a thread; `bytes` goes back to the pool. Throws `integrity` naming the tensor when a weight is no number. */
 export async function quantizeInThread(
