@@ -232,12 +232,17 @@ describe('codes', () => {
     }
   });
 
-  test('bytes that are not aligned are read all the same', () => {
-    const block = weight('F32', 8, numbersOf('F32', 8 * 256, 0, randomBits(5)));
+  test.each(['BF16', 'F32'] as const)('bytes that are not aligned are read and written all the same (%s)', (type) => {
+    const block = { ...weight(type, 8, numbersOf(type, 8 * 256, 0, randomBits(5))), globalScale: 1 };
     const shifted = new Uint8Array(block.bytes.length + 1).subarray(1);
     shifted.set(block.bytes);
-    for (const scheme of schemes) expect(quantize(scheme, { ...block, bytes: shifted })).toEqual(quantize(scheme, block));
-    expect(maxAbs(shifted, 'F32')).toBe(maxAbs(block.bytes, 'F32'));
+    for (const scheme of schemes) {
+      const { parts } = quantize(scheme, block);
+      const odd = parts.map(({ length }) => new Uint8Array(length + 1).subarray(1));
+      quantizeRows(scheme, { ...block, bytes: shifted }, odd);
+      expect(odd).toEqual(parts);
+    }
+    expect(maxAbs(shifted, type)).toBe(maxAbs(block.bytes, type));
   });
 
   test('without the scale of the whole tensor NVFP4 is not guessed', () => {
