@@ -9,9 +9,10 @@ import { Uploads } from './uploads.ts';
  * A living run's claim stays. The model is published whatever comes of this: a failure is a warning.
  */
 export async function clearLeftovers(
-  { store, log, signal, prefix, runId, content, claimTiming }: PublishOptions,
-  keys: ControlKeys,
+  options: Pick<PublishOptions, 'store' | 'log' | 'signal' | 'prefix' | 'runId' | 'content' | 'claimTiming'>,
+  keys: Pick<ControlKeys, 'claim' | 'probe'>,
 ): Promise<void> {
+  const { store, log, signal, prefix, runId, content, claimTiming } = options;
   try {
     const [left] = await Promise.all([store.head(keys.claim), store.sweep(keys)]);
     if (left === undefined) return;

@@ -18,21 +18,29 @@ export async function checkPlace(
   await checkNesting(store, controlPrefix, prefix);
 }
 
+/** The manifest published under that key when it says the same; undefined when there is none, or it may be replaced. Throws `refused` when it says something else. */
+export async function lookForManifest(
+  { store, content, replace }: Pick<PublishOptions, 'store' | 'content' | 'replace'>,
+  key: string,
+  uri: string,
+): Promise<Published | undefined> {
+  const published = await readPublished(store, key);
+  if (published === undefined || (await content.isSame(published.manifest))) return published;
+  if (replace) return undefined;
+  const { repo, commit } = published.manifest.source;
+  throw new StepError('refused', `failed to publish ${uri}: other content is published there (${repo} at ${commit})`, {
+    hint: 'give another --model-version or --key-template, or --replace',
+  });
+}
+
 /** The published manifest when it is ours already and all its objects are there; throws `refused` when it is another's. */
 export async function look(
   options: Pick<PublishOptions, 'store' | 'content' | 'prefix' | 'replace' | 'log'>,
   keys: ControlKeys,
 ): Promise<Published | undefined> {
-  const { store, content, prefix, replace, log } = options;
-  const published = await readPublished(store, keys.manifest);
+  const { store, prefix, log } = options;
+  const published = await lookForManifest(options, keys.manifest, `${store.uri}/${prefix}/`);
   if (published === undefined) return undefined;
-  if (!(await content.isSame(published.manifest))) {
-    if (replace) return undefined;
-    const { repo, commit } = published.manifest.source;
-    throw new StepError('refused', `failed to publish ${store.uri}/${prefix}/: other content is published there (${repo} at ${commit})`, {
-      hint: 'give another --model-version or --key-template, or --replace',
-    });
-  }
   try {
     await compareListing(store, prefix, published.manifest.files, true);
     return published;
