@@ -1,3 +1,4 @@
+import { archiveMethod } from '../methods.ts';
 import { methods } from '../quantization/schemes.ts';
 import { group } from './declare.ts';
 
@@ -273,8 +274,8 @@ export const manifestParams = group('Workspace', {
 export const methodParam = group('Compression', {
   method: {
     type: 'string',
-    enum: ['none', ...methods],
-    description: 'How to make it smaller: none passes it on.',
+    enum: ['none', ...methods, archiveMethod],
+    description: 'How to make it smaller: none passes it on, archive packs it losslessly, to be kept and not served.',
     default: 'none',
     'x-env': ['COMPRESS_MODEL'],
     'x-words': { false: 'none', true: 'w4a16' },

@@ -54,7 +54,8 @@ export function storedFile({ path, size, gitSha1 }: Expected, { info, sha256 }: 
   return { path, size, sha256, gitSha1, etag: info.etag, versionId: info.versionId, checksum: info.checksum };
 }
 
-async function putManifest(store: Store, key: string, bytes: Buffer): Promise<void> {
+/** Puts a manifest where none is. Throws `refused` when another run was first. */
+export async function putManifest(store: Store, key: string, bytes: Buffer): Promise<void> {
   try {
     await store.put(key, bytes, { condition: { absent: true } });
   } catch (error) {

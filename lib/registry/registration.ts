@@ -9,7 +9,7 @@ import { checkName, type Entry, type Kind, type Registry } from './registry.ts';
 /** What is registered. */
 export interface Subject extends Names {
   identity: Identity;
-  /** Where it lies or will lie, with a slash at its end. */
+  /** Where it lies or will lie: with a slash at its end, unless it is an archive, which is one object. */
   uri: string;
 }
 

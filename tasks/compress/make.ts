@@ -2,9 +2,7 @@ import { readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
 import { explain } from '../../lib/errors.ts';
 import { sha256Of } from '../../lib/integrity.ts';
-import type { Log } from '../../lib/log.ts';
-import { type Manifest, type ManifestFile, makeManifest, manifestBytes } from '../../lib/manifest.ts';
-import type { Progress } from '../../lib/progress.ts';
+import { type ManifestFile, makeManifest, manifestBytes } from '../../lib/manifest.ts';
 import { version } from '../../lib/version.ts';
 import { checkFreeSpace, type ModelFolder, safeJoin, writeAtomically } from '../../lib/workspace.ts';
 import { carryOver } from './carry-over.ts';
@@ -16,19 +14,8 @@ import { reportPage } from './report-page.ts';
 import { type WrittenShard, writeShard } from './shard.ts';
 import type { Found } from './source.ts';
 import type { SourceModel } from './source-model.ts';
-import type { Derivation } from './wanted.ts';
+import type { Derivation, Made, Tools } from './work.ts';
 import { Workers } from './workers.ts';
-
-export interface Tools {
-  log: Log;
-  progress: Progress;
-  signal: AbortSignal;
-}
-
-export interface Made {
-  manifest: Manifest;
-  bytes: Buffer;
-}
 
 /** Writes the model into its folder, the manifest last. What an ended run of the same plan has finished is kept. */
 export async function makeModel(

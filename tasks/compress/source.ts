@@ -4,7 +4,8 @@ import { kindOf, StepError } from '../../lib/errors.ts';
 import { sha256Of } from '../../lib/integrity.ts';
 import { type Manifest, parseManifest } from '../../lib/manifest.ts';
 import { findManifest, folderAt, type ModelFolder, modelFolder, readManifestFile, safeJoin } from '../../lib/workspace.ts';
-import { type Derivation, isDerivation } from './wanted.ts';
+import { isDerivation } from './wanted.ts';
+import type { Derivation } from './work.ts';
 
 /** A manifest of the workspace and its folder. */
 export interface Found {

@@ -1,22 +1,21 @@
 import { readFile, rm, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
 import { withLock } from '../../lib/lock.ts';
+import { archiveMethod } from '../../lib/methods.ts';
 import { schema } from '../../lib/params/declare.ts';
 import { compressionParams, manifestParams, reportParams, waitParams, workspaceParams } from '../../lib/params/groups.ts';
 import { manifestResults } from '../../lib/params/results.ts';
 import { isSkipped, passOn, resultsOf } from '../../lib/pass-on.ts';
 import { defineStep, type StepContext } from '../../lib/step.ts';
 import { type ModelFolder, manifestResult, modelFolder, writeAtomically } from '../../lib/workspace.ts';
-import { makeModel } from './make.ts';
-import { planModel } from './plan.ts';
-import { bytesAfter, showPlan } from './show-plan.ts';
+import { archiving } from './archive.ts';
+import { quantizing } from './quantization.ts';
 import { type Found, findSource, finishedOutput } from './source.ts';
-import { readSourceModel } from './source-model.ts';
-import { derivationOf, isDerivation } from './wanted.ts';
+import { isDerivation } from './wanted.ts';
 
 export const compress = defineStep({
   name: 'compress',
-  summary: 'Makes a smaller model that vLLM loads, by quantizing its weights; or passes it on as it is.',
+  summary: 'Makes a smaller model that vLLM loads, by quantizing its weights, or a lossless archive; or passes it on as it is.',
   params: schema({
     ...workspaceParams,
     ...manifestParams,
@@ -33,45 +32,35 @@ export const compress = defineStep({
       log.info({ manifest: results.manifest, skipped: isSkipped('compress', params), method }, 'the model is passed on as it is');
       return results;
     }
-    const derivation = derivationOf({ ...params, method });
-    const source = await findSource(params, derivation);
-    if (isDerivation(source.manifest, derivation)) return await nothingToDo(source, params, ctx);
+    const way = method === archiveMethod ? archiving(params) : quantizing({ ...params, method });
+    const source = await findSource(params, way);
+    if (isDerivation(source.manifest, way)) return await nothingToDo(source, params, ctx);
     const { repo, commit } = source.manifest.source;
-    const folder = modelFolder(workspace, repo, commit, source.manifest.selection, derivation.suffix);
+    const folder = modelFolder(workspace, repo, commit, source.manifest.selection, way.suffix);
 
+    const { totalBytes } = source.manifest;
     if (ctx.dryRun) {
-      const model = await readSourceModel(source.folder.files, source.manifest);
-      const plan = planModel(model, derivation.wanted);
-      const { totalBytes } = source.manifest;
-      ctx.print(showPlan(plan, model, { method, folder: folder.dir, totalBytes }, ctx.terminal));
-      const counts = {
-        'file-count': String(model.shards.length + model.others.length + 2),
-        'total-bytes': String(bytesAfter(plan, model)),
-      };
+      const work = await way.plan(source);
+      ctx.print(work.show(folder.dir, ctx.terminal));
+      const counts = { 'file-count': String(work.files), 'total-bytes': String(work.bytes ?? '') };
       return { manifest: manifestResult(workspace, folder), 'manifest-sha256': '', commit, ...counts };
     }
 
     return await withLock(folder.lock, { log, signal: ctx.signal, waitTimeout: params.waitTimeout }, async (signal) => {
-      const finished = await finishedOutput(folder, derivation, source);
+      const finished = await finishedOutput(folder, way, source);
       if (finished) {
         await rm(folder.partial, { recursive: true, force: true });
         return await nothingToDo(finished, params, ctx);
       }
       const startedAt = Date.now();
-      const model = await readSourceModel(source.folder.files, source.manifest);
-      const plan = planModel(model, derivation.wanted);
-      const { quantized, left } = plan.selected;
-      log.info(
-        { model: repo, commit, method, quantized: quantized.size, left: left.size, bytes: source.manifest.totalBytes },
-        'compress started',
-      );
-      if (model.dropped.length > 0) log.warn({ files: model.dropped }, 'weights in other formats are not kept');
-      const made = await makeModel(plan, model, { source, folder, derivation }, { log, progress, signal });
-      await copyReport(folder, params.reportDir);
+      const work = await way.plan(source);
+      log.info({ model: repo, commit, method, ...work.counts, bytes: totalBytes }, 'compress started');
+      if (work.dropped.length > 0) log.warn({ files: work.dropped }, 'weights in other formats are not kept');
+      const made = await work.make(folder, { log, progress, signal });
+      await copyReport(folder, method, params.reportDir);
       if (params.removeSource) await removeSource(source, { ...ctx, signal });
-      const { totalBytes } = made.manifest;
       log.info(
-        { model: repo, commit, method, bytes: totalBytes, bytesBefore: source.manifest.totalBytes, ms: Date.now() - startedAt },
+        { model: repo, commit, method, bytes: made.manifest.totalBytes, bytesBefore: totalBytes, ms: Date.now() - startedAt },
         'compress done',
       );
       return resultsOf(workspace, folder.manifest, made.manifest, made.bytes);
@@ -87,16 +76,19 @@ async function nothingToDo(
 ) {
   if (!dryRun) {
     await utimes(folder.manifest, new Date(), new Date());
-    await copyReport(folder, reportDir);
+    await copyReport(folder, manifest.derived?.method ?? '', reportDir);
   }
   log.info({ manifest: folder.manifest }, 'nothing to do: it is there');
   return resultsOf(workspace, folder.manifest, manifest, bytes);
 }
 
-/** For an engine that keeps files of a step, at a place that it knows before. */
-async function copyReport({ dir }: ModelFolder, reportDir: string | undefined): Promise<void> {
-  if (reportDir === undefined) return;
-  for (const name of ['report.json', 'report.html']) await writeAtomically(join(reportDir, name), await readFile(join(dir, name)));
+/** For an engine that keeps files of a step, at a place that it knows before. An archive has no report: nothing in it was changed. */
+async function copyReport({ dir }: ModelFolder, method: string, reportDir: string | undefined): Promise<void> {
+  if (reportDir === undefined || method === archiveMethod) return;
+  for (const name of ['report.json', 'report.html']) {
+    const bytes = await readFile(join(dir, name));
+    await writeAtomically(join(reportDir, name), bytes);
+  }
 }
 
 /** The manifest goes first: what it says must be there. Files that both models have stay, by their other name. */

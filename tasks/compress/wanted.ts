@@ -4,6 +4,7 @@ import type { Manifest } from '../../lib/manifest.ts';
 import { type Method, schemeOf } from '../../lib/quantization/schemes.ts';
 import { readPatterns } from '../../lib/quantization/select.ts';
 import type { Wanted } from './plan.ts';
+import type { Derivation } from './work.ts';
 
 export interface Given {
   method: Method;
@@ -13,17 +14,13 @@ export interface Given {
   arithmetic: 'f32' | 'native';
 }
 
-export interface Derivation {
-  wanted: Wanted;
+export interface Quantization extends Derivation {
   method: Method;
-  /** What the bytes depend on besides the method and the source: it stands in the manifest. */
-  config: Record<string, unknown>;
-  /** What the folder's name ends in: the method, and a digest of the config when it is not the default one. */
-  suffix: string;
+  wanted: Wanted;
 }
 
 /** Reads what was asked for. Throws `usage` with all that is wrong. */
-export function derivationOf(given: Given): Derivation {
+export function quantizationOf(given: Given): Quantization {
   const { method, groupSize, arithmetic, ignore, targets } = given;
   const faults: string[] = [];
   const attempt = <T>(read: () => T): T | undefined => {

@@ -14,7 +14,7 @@ export interface Given {
 const maxReadmeBytes = 60_000;
 
 /** What the registry is told besides names (design section 7): all of it at the end, what is known of it for a reservation. */
-export function detailsOf(identity: Identity, place: Place, prefix: string, given: Given, published?: Published): Details {
+export function detailsOf(identity: Identity, place: Place, path: string, given: Given, published?: Published): Details {
   const ours: Properties = {
     'modelferry.commit': textProperty(identity.commit),
     'modelferry.method': textProperty(identity.method ?? 'none'),
@@ -36,7 +36,7 @@ export function detailsOf(identity: Identity, place: Place, prefix: string, give
   return {
     model: { fields: published ? modelFields(published, card) : {}, properties: { source: textProperty('huggingface') } },
     version: { fields: author === undefined ? {} : { author: plain(author) }, properties: { ...general, ...ours } },
-    artifact: { fields: storageKey === undefined ? {} : { storageKey, storagePath: prefix }, properties: ours },
+    artifact: { fields: storageKey === undefined ? {} : { storageKey, storagePath: path.replace(/\/$/, '') }, properties: ours },
   };
 }
 

@@ -1,7 +1,7 @@
 import { messageOf, StepError } from '../../lib/errors.ts';
 import { sha256Of } from '../../lib/integrity.ts';
 import { type Manifest, parseManifest } from '../../lib/manifest.ts';
-import { controlKeys } from '../../lib/publish/control.ts';
+import type { ModelPlace } from '../../lib/publish/model-place.ts';
 import type { StepContext } from '../../lib/step.ts';
 import type { Place } from './place.ts';
 
@@ -19,19 +19,18 @@ export interface Published {
 const maxReadmeBytes = 4 * 1024 ** 2;
 
 /**
- * Reads what is published under a prefix. Throws `not-found` when nothing is, `integrity` when the manifest is not the one that was
+ * Reads what is published at a place of the store. Throws `not-found` when nothing is, `integrity` when the manifest is not the one that was
  * asked for; what only decorates the record may be missing.
  */
 export async function readPublished(
   place: Place,
-  prefix: string,
-  { controlPrefix, manifestSha256 }: { controlPrefix: string; manifestSha256?: string | undefined },
+  { path, keys }: ModelPlace,
+  { manifestSha256 }: { manifestSha256?: string | undefined },
   { signal, log }: Pick<StepContext, 'signal' | 'log'>,
 ): Promise<Published> {
-  const keys = controlKeys(controlPrefix, prefix);
   const bytes = await place.get(keys.manifest);
   if (bytes === undefined) {
-    throw new StepError('not-found', `failed to register ${place.uri}/${prefix}/: it is not published (${keys.manifest} is missing)`, {
+    throw new StepError('not-found', `failed to register ${place.uri}/${path}: it is not published (${keys.manifest} is missing)`, {
       hint: 'run upload first, with the same store, --key-template and --control-prefix',
     });
   }
@@ -47,6 +46,6 @@ export async function readPublished(
     manifest,
     sha256: sha256Of(bytes),
     source: await optional(keys.source),
-    readme: readme && readme.size <= maxReadmeBytes ? await optional(`${prefix}/README.md`) : undefined,
+    readme: readme && readme.size <= maxReadmeBytes ? await optional(`${path}README.md`) : undefined,
   };
 }

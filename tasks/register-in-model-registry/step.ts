@@ -20,6 +20,7 @@ import {
   transferParams,
   workspaceParams,
 } from '../../lib/params/groups.ts';
+import { type ModelPlace, placeAt, placeOf } from '../../lib/publish/model-place.ts';
 import { abandon, complete, type Registration, reserve, type Subject } from '../../lib/registry/registration.ts';
 import { Registry } from '../../lib/registry/registry.ts';
 import { defineStep, type StepContext } from '../../lib/step.ts';
@@ -96,9 +97,8 @@ export const register = defineStep({
 async function publishedPhase(registry: Registry, params: Params, ctx: StepContext) {
   const place = await openPlace(params, ctx);
   const expected = await expectedIdentity(params);
-  const expectedPrefix = expected && prefixFor(expected, params);
-  const prefix = params.modelUri ? place.prefixOf(params.modelUri) : expectedPrefix;
-  if (prefix === undefined) {
+  const at = params.modelUri ? placeAt(params.controlPrefix, place.prefixOf(params.modelUri)) : expected && placeFor(expected, params);
+  if (at === undefined) {
     throw new StepError('usage', 'failed to register: what was published is not known', {
       hint: 'give --model-uri, or the --workspace that upload worked on',
     });
@@ -106,10 +106,10 @@ async function publishedPhase(registry: Registry, params: Params, ctx: StepConte
   // Reserved before the manifest is looked for, so that the registry shows what is missing.
   const early = params.phase === 'all' && !params.modelUri && expected;
   const reserved = early ? await reserveAt(registry, place, expected, params) : undefined;
-  const published = await readPublished(place, prefix, params, ctx);
+  const published = await readPublished(place, at, params, ctx);
   const identity = identityOf(published.manifest);
-  const subject: Subject = { identity, ...namesOf(identity, params), uri: `${place.uri}/${prefix}/` };
-  const done = await complete(registry, subject, detailsOf(identity, place, prefix, params, published), published.sha256);
+  const subject: Subject = { identity, ...namesOf(identity, params), uri: `${place.uri}/${at.path}` };
+  const done = await complete(registry, subject, detailsOf(identity, place, at.path, params, published), published.sha256);
   const begun = params.modelArtifactId || reserved?.artifact.id;
   if (begun && begun !== done.artifact.id) {
     ctx.log.warn({ reserved: begun, registered: done.artifact.id }, 'what was published is not what was reserved');
@@ -120,9 +120,9 @@ async function publishedPhase(registry: Registry, params: Params, ctx: StepConte
 }
 
 async function reserveAt(registry: Registry, place: Place, identity: Identity, params: Params): Promise<Registration> {
-  const prefix = prefixFor(identity, params);
-  const subject: Subject = { identity, ...namesOf(identity, params), uri: `${place.uri}/${prefix}/` };
-  return await reserve(registry, subject, detailsOf(identity, place, prefix, params));
+  const { path } = placeFor(identity, params);
+  const subject: Subject = { identity, ...namesOf(identity, params), uri: `${place.uri}/${path}` };
+  return await reserve(registry, subject, detailsOf(identity, place, path, params));
 }
 
 /** Keyed by what reserve gave, or by names where it gave nothing; what was never reserved needs no abandoning. */
@@ -177,8 +177,8 @@ function repoOf({ modelId, phase }: Params): string {
   throw new StepError('usage', `failed to read parameters: --phase ${phase} needs --model-id`);
 }
 
-function prefixFor(identity: Identity, { keyTemplate, controlPrefix, ...given }: Params): string {
-  return prefixOf(keyTemplate, identity, namesOf(identity, given), controlPrefix);
+function placeFor(identity: Identity, { keyTemplate, controlPrefix, ...given }: Params): ModelPlace {
+  return placeOf(controlPrefix, prefixOf(keyTemplate, identity, namesOf(identity, given), controlPrefix), identity.method);
 }
 
 function isCommit(revision: string): boolean {

@@ -21,6 +21,11 @@ export function servedOf(given: { modelUri: string; serviceName?: string | undef
       hint: "give upload's result model-uri",
     });
   }
+  if (given.modelUri.endsWith('.tar.zst')) {
+    throw new StepError('usage', `failed to use --model-uri ${given.modelUri}: it is an archive, which no server reads`, {
+      hint: 'unpack it into a workspace, upload it from there, and give the URI of that',
+    });
+  }
   const modelName = given.modelName ?? nameIn(prefix);
   const name = given.serviceName ?? labelOf(modelName);
   return { name, uri: `s3://${bucket}/${prefix}/`, bucket, prefix, modelName };

@@ -27,8 +27,10 @@ import {
 import { publishResults } from '../../lib/params/results.ts';
 import { isSkipped, resultsOf } from '../../lib/pass-on.ts';
 import { checkContent, checkKnown } from '../../lib/policy/policy.ts';
+import { archiveIn, planArchive, publishArchive } from '../../lib/publish/archive.ts';
 import { contentOf } from '../../lib/publish/content.ts';
 import { prefixesToCopyFrom } from '../../lib/publish/copies.ts';
+import { placeOf } from '../../lib/publish/model-place.ts';
 import { showPlan } from '../../lib/publish/plan.ts';
 import { type PublishOutcome, planPublish, publish } from '../../lib/publish/publish.ts';
 import { makeSender } from '../../lib/publish/send.ts';
@@ -71,7 +73,8 @@ export const upload = defineStep({
     const identity = identityOf(manifest);
     const names = namesOf(identity, params);
     const prefix = prefixOf(keyTemplate, identity, names, controlPrefix);
-    const uri = `${store.uri}/${prefix}/`;
+    const archive = archiveIn(manifest);
+    const uri = `${store.uri}/${placeOf(controlPrefix, prefix, identity.method).path}`;
     const results = (
       published: Manifest,
       raw: Uint8Array,
@@ -83,7 +86,7 @@ export const upload = defineStep({
       'copied-bytes': String(outcome.copiedBytes),
       unchanged: String(outcome.unchanged),
       'model-ARTIFACT_URI': uri,
-      'model-ARTIFACT_DIGEST': `sha256:${sha256Of(raw)}`,
+      'model-ARTIFACT_DIGEST': `sha256:${archiveIn(published)?.sha256 ?? sha256Of(raw)}`,
     });
     const mayServe = async () => {
       if (params.lint === 'off') return;
@@ -123,7 +126,8 @@ export const upload = defineStep({
     await mayServe();
     if (ctx.dryRun) {
       const facts = { source: manifest.source, terms: termsOf(common.source), partSize: params.partSize, limits: store.limits };
-      ctx.print(showPlan(uri, { ...(await planPublish(common)), ...facts }, ctx.terminal));
+      const plan = await (archive ? planArchive(common) : planPublish(common));
+      ctx.print(showPlan(uri, { ...plan, ...facts }, ctx.terminal));
       return results(manifest, bytes, nothing);
     }
     const { waitTimeout } = params;
@@ -135,7 +139,7 @@ export const upload = defineStep({
     return await withLock(folder.lock, { ...ctx, waitTimeout }, async (signal) => {
       const send = makeSender({
         store,
-        open: openFile,
+        open: (file) => openFile(archive ?? file),
         partSize: params.partSize,
         connections: new Budget(params.concurrency),
         // A disk gives more than one reader takes; a part read ahead is memory taken.
@@ -144,7 +148,8 @@ export const upload = defineStep({
         progress: ctx.progress,
       });
       const runId = await runIdOf(folder);
-      const outcome = await publish({ ...common, signal, progress: ctx.progress, runId, waitTimeout, inspect, send });
+      const publishing = { ...common, signal, progress: ctx.progress, runId, waitTimeout, send };
+      const outcome = await (archive ? publishArchive(publishing) : publish({ ...publishing, inspect }));
       await writeAtomically(join(workspace, 'model_s3_uri'), uri);
       return results(outcome.manifest, outcome.bytes, outcome);
     });

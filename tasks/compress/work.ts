@@ -1,0 +1,46 @@
+import type { Log } from '../../lib/log.ts';
+import type { Manifest } from '../../lib/manifest.ts';
+import type { Progress } from '../../lib/progress.ts';
+import type { ModelFolder } from '../../lib/workspace.ts';
+import type { Found } from './source.ts';
+
+/** How a model is made of another one. */
+export interface Derivation {
+  method: string;
+  /** What the bytes depend on besides the method and the source: it stands in the manifest. */
+  config: Record<string, unknown>;
+  /** What the folder's name ends in: the method, and a digest of the config when it is not the default one. */
+  suffix: string;
+}
+
+export interface Tools {
+  log: Log;
+  progress: Progress;
+  signal: AbortSignal;
+}
+
+export interface Made {
+  manifest: Manifest;
+  bytes: Buffer;
+}
+
+/** What there is to do, known before a weight is read. */
+export interface Work {
+  /** For the log. */
+  counts: Record<string, number>;
+  /** Files that the new model will not have. */
+  dropped: readonly string[];
+  /** What the new model will have; undefined where only the making tells. */
+  files: number;
+  bytes: number | undefined;
+  /** As text for people, or as one line of JSON for machines. */
+  show: (folder: string, forPeople: boolean) => string;
+  /** Writes the model into its folder, the manifest last. */
+  make: (folder: ModelFolder, tools: Tools) => Promise<Made>;
+}
+
+/** A way to make a smaller model, as it was asked for. */
+export interface Way extends Derivation {
+  /** Finds out what there is to do to a model. */
+  plan: (source: Found) => Promise<Work>;
+}
