@@ -10,7 +10,10 @@ import { sha256Of } from '../lib/integrity.ts';
 import { type Manifest, makeManifest, manifestBytes, parseManifest } from '../lib/manifest.ts';
 import { tarEnd, tarHeader } from '../lib/tar.ts';
 import { compress } from '../tasks/compress/step.ts';
+import { deleteModel } from '../tasks/delete/step.ts';
 import { importModel } from '../tasks/import/step.ts';
+import { list } from '../tasks/list/step.ts';
+import { prune } from '../tasks/prune/step.ts';
 import { register } from '../tasks/register-in-model-registry/step.ts';
 import { serve } from '../tasks/serve/step.ts';
 import { upload } from '../tasks/upload/step.ts';
@@ -208,6 +211,23 @@ describe('an archive in the store', () => {
     const again = await runInProcess(upload, [], env);
     expect(again.results).toMatchObject({ unchanged: 'true', 'uploaded-bytes': '0', 'model-uri': uri });
     expect((await runInProcess(upload, ['--dry-run'], env)).stdout).toContain(uri);
+  });
+
+  test('is no model for steps that look after models; prune takes away what a killed upload left', async () => {
+    await archive();
+    const uri = String((await runInProcess(upload, [], env)).results['model-uri']);
+    expect((await runInProcess(list, [], env)).stdout.trim()).toBe('[]');
+    expect((await runInProcess(deleteModel, ['--model-uri', uri, '--yes'], env)).exitCode).toBe(3);
+    s3.fail({ on: /^PUT .*partNumber=2/, stallAfter: -1 });
+    const killed = new Program('upload', ['--concurrency', '1', '--model-version', 'two'], env);
+    await until(() => s3.seen(/two.*partNumber=2/).length === 1);
+    await killed.kill('SIGKILL');
+    expect(s3.uploads('models')).toHaveLength(1);
+    for (const each of s3.keys('models')) Object.assign(s3.object('models', each) ?? {}, { lastModified: new Date(0) });
+    const pruned = await runInProcess(prune, ['--leftovers'], env);
+    expect(pruned.results['aborted-uploads'], pruned.stderr).toBe('1');
+    expect(s3.uploads('models')).toEqual([]);
+    expect(s3.object('models', key)).toBeDefined();
   });
 
   test('is the same whatever zstd packed it; another model there is a conflict; a damaged one is sent again', async () => {

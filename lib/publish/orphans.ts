@@ -79,10 +79,11 @@ async function uploadsOf(store: Store, key: string, prefix: string): Promise<Mul
   const claim = await withShardClaims(store, own);
   const named = new Map(Object.entries(claim.uploads).map(([name, { uploadId }]) => [uploadId, { key: name, uploadId }]));
   // Begun, and killed before it could be named: on a key that was announced.
-  for (const { key: open, uploadId } of (await store.listMultiparts(`${prefix}/`)) ?? []) {
+  for (const { key: open, uploadId } of (await store.listMultiparts(prefix)) ?? []) {
     if (claim.keys.includes(open)) named.set(uploadId, { key: open, uploadId });
   }
-  return [...named.values()].filter((upload) => upload.key.startsWith(`${prefix}/`));
+  // An archive is one object: its claim's prefix is its key.
+  return [...named.values()].filter(({ key }) => key === prefix || key.startsWith(`${prefix}/`));
 }
 
 /** Deletes what is left of a model, under a claim of its own; false when it has been published, or somebody publishes it just now. */
