@@ -79,6 +79,7 @@ function describe(error: Error): string {
 const systemErrorKinds: Record<string, ErrorKind> = {
   ENOSPC: 'refused',
   EDQUOT: 'refused',
+  EFBIG: 'refused',
   EACCES: 'denied',
   EPERM: 'denied',
   EROFS: 'denied',

@@ -275,7 +275,7 @@ export const methodParam = group('Compression', {
   method: {
     type: 'string',
     enum: ['none', ...methods, archiveMethod],
-    description: 'How to make it smaller: none passes it on, archive packs it losslessly, to be kept and not served.',
+    description: 'How to make it smaller; none passes it on, archive packs it, not to be served.',
     default: 'none',
     'x-env': ['COMPRESS_MODEL'],
     'x-words': { false: 'none', true: 'w4a16' },
