@@ -51,35 +51,22 @@ export function hasStore({ modelUri, s3Bucket, storeDir }: Pick<RequestParams, '
   return bucketOf(modelUri) !== undefined || s3Bucket !== undefined || storeDir !== undefined;
 }
 
+const askedFor = [
+  'modelUri',
+  'modelId',
+  'revision',
+  'modelName',
+  'modelVersion',
+  'allowPatterns',
+  'ignorePatterns',
+  'profile',
+  'select',
+  's3Bucket',
+  'storeDir',
+  'keyTemplate',
+] as const satisfies readonly (keyof RequestParams)[];
+
 /** Names what was asked for: a folder that was filled for the same request needs no question to anyone. */
 export function requestKey(params: RequestParams): string {
-  const {
-    modelUri,
-    modelId,
-    revision,
-    modelName,
-    modelVersion,
-    allowPatterns,
-    ignorePatterns,
-    profile,
-    select,
-    s3Bucket,
-    storeDir,
-    keyTemplate,
-  } = params;
-  const asked = [
-    modelUri,
-    modelId,
-    revision,
-    modelName,
-    modelVersion,
-    allowPatterns,
-    ignorePatterns,
-    profile,
-    select,
-    s3Bucket,
-    storeDir,
-    keyTemplate,
-  ];
-  return sha256Of(JSON.stringify(asked.map((value) => value ?? null)));
+  return sha256Of(JSON.stringify(askedFor.map((name) => params[name] ?? null)));
 }

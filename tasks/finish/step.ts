@@ -2,13 +2,13 @@ import { abandonPlan, finishPlan } from '../../lib/fanout/finish.ts';
 import { openPlan } from '../../lib/fanout/open.ts';
 import { placeOf } from '../../lib/fanout/place.ts';
 import { readPlan } from '../../lib/fanout/record.ts';
-import { sha256Of } from '../../lib/integrity.ts';
 import { openStore } from '../../lib/open-store.ts';
 import { schema, type ValuesOf } from '../../lib/params/declare.ts';
 import { networkParams, planParams, s3Params, storeDirParams, transferParams, waitParams } from '../../lib/params/groups.ts';
 import { publishResults } from '../../lib/params/results.ts';
 import { controlKeys } from '../../lib/publish/control.ts';
 import type { PublishOutcome } from '../../lib/publish/publish.ts';
+import { publishedResults } from '../../lib/publish/results.ts';
 import { defineStep, type StepContext } from '../../lib/step.ts';
 
 const { manifest: _, ...finishResults } = publishResults;
@@ -57,20 +57,7 @@ export const finish = defineStep({
       'published' in opened
         ? { ...opened.published, uploadedBytes: 0, copiedBytes: 0, unchanged: true }
         : await finishPlan({ store, log, signal, controlPrefix, concurrency, waitTimeout, read: opened.read });
-    const sha256 = sha256Of(outcome.bytes);
-    return {
-      manifest: controlKeys(controlPrefix, opened.place.prefix).manifest,
-      'manifest-sha256': sha256,
-      commit: outcome.manifest.source.commit,
-      'file-count': String(outcome.manifest.files.length),
-      'total-bytes': String(outcome.manifest.totalBytes),
-      'model-uri': uri,
-      'uploaded-bytes': String(outcome.uploadedBytes),
-      'copied-bytes': String(outcome.copiedBytes),
-      unchanged: String(outcome.unchanged),
-      'model-ARTIFACT_URI': uri,
-      'model-ARTIFACT_DIGEST': `sha256:${sha256}`,
-    };
+    return publishedResults(outcome, uri, controlKeys(controlPrefix, opened.place.prefix).manifest);
   },
 });
 

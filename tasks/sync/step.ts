@@ -5,7 +5,6 @@ import { type HubModel, hubBytes, hubContent } from '../../lib/hub/content.ts';
 import { listFiles } from '../../lib/hub/list.ts';
 import { resolveRevision } from '../../lib/hub/resolve.ts';
 import { sourceRecord } from '../../lib/hub/source-record.ts';
-import { sha256Of } from '../../lib/integrity.ts';
 import { namesOf, prefixOf, versionsPrefix } from '../../lib/naming.ts';
 import { openStore } from '../../lib/open-store.ts';
 import { schema, type ValuesOf } from '../../lib/params/declare.ts';
@@ -32,6 +31,7 @@ import { Seen } from '../../lib/policy/seen.ts';
 import { prefixesToCopyFrom } from '../../lib/publish/copies.ts';
 import { showPlan } from '../../lib/publish/plan.ts';
 import { planPublish, publish, type SendFile } from '../../lib/publish/publish.ts';
+import { publishedResults } from '../../lib/publish/results.ts';
 import { makeSender } from '../../lib/publish/send.ts';
 import { selectFiles } from '../../lib/selection.ts';
 import { defineStep, type StepContext } from '../../lib/step.ts';
@@ -113,20 +113,7 @@ export const sync = defineStep({
     const send = senderFor(params, ctx, store, model, seen);
     const { waitTimeout, runId = randomUUID() } = params;
     const outcome = await publish({ ...common, progress: ctx.progress, runId, waitTimeout, inspect, send });
-    const sha256 = sha256Of(outcome.bytes);
-    return {
-      manifest: `${controlPrefix}/manifests/${prefix}.json`,
-      'manifest-sha256': sha256,
-      commit: outcome.manifest.source.commit,
-      'file-count': String(outcome.manifest.files.length),
-      'total-bytes': String(outcome.manifest.totalBytes),
-      'model-uri': uri,
-      'uploaded-bytes': String(outcome.uploadedBytes),
-      'copied-bytes': String(outcome.copiedBytes),
-      unchanged: String(outcome.unchanged),
-      'model-ARTIFACT_URI': uri,
-      'model-ARTIFACT_DIGEST': `sha256:${sha256}`,
-    };
+    return publishedResults(outcome, uri, `${controlPrefix}/manifests/${prefix}.json`);
   },
 });
 
