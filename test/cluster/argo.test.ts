@@ -113,7 +113,10 @@ describe.concurrent('Argo Workflows', () => {
     const parameters = { ...commonParameters(site), 'model-id': 'acme/tiny-llama', 'model-name': name, 'hub-url': hub, retries: '0' };
     const run = await runArgo(site, { parameters });
     expect(run.phase, run.watch.logs).toBe('Succeeded');
-    expect(triesOf(run, 'download')).toMatchObject([{ exitCode: '5' }, { phase: 'Succeeded' }]);
+    // Without retries of its own a pod may also meet what passes on a busy cluster: each try but the last ended with 5.
+    const tries = triesOf(run, 'download');
+    expect(tries.length, run.watch.logs).toBeGreaterThan(1);
+    expect(tries, run.watch.logs).toMatchObject([...tries.slice(1).map(() => ({ exitCode: '5' })), { phase: 'Succeeded' }]);
     await expectPublished('Argo import-model, after a 503', run.results, { name, files: tinyLlama() });
   });
 

@@ -322,7 +322,7 @@ describe('what kro brought', () => {
       });
       const logs = await kubectl('-n', site.namespace, 'logs', name, '--all-containers');
       expect(pod.status?.phase, logs).toBe('Succeeded');
-      const listed = JSON.parse(logs.trim().split('\n').at(-1) ?? '[]') as string[];
+      const listed = JSON.parse(await kubectl('-n', site.namespace, 'logs', name, '-c', 'main')) as string[];
       expect(listed).toEqual(expect.arrayContaining([...tinyLlama().keys()]));
     },
   );

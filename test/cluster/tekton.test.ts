@@ -71,8 +71,11 @@ describe.concurrent('Tekton', () => {
     const hub = await startHub(site.namespace, 'flaky', [{ side: 'cdn', on: '^GET', status: 503 }]);
     const run = await runTekton(site, importModel({ 'model-id': 'acme/tiny-llama', 'model-name': name, 'hub-url': hub, retries: '0' }));
     expect(run.succeeded, `${run.message}\n${run.watch.logs}`).toBe(true);
-    expect(run.tasks.get('download')?.status?.retriesStatus?.length).toBe(1);
-    expect(run.watch.pods.map(({ exitCode }) => exitCode).sort()).toEqual([0, 0, 0, 0, 0, 5]);
+    // Without retries of its own a pod may also meet what passes on a busy cluster: each try but the last ended with 5.
+    expect(run.tasks.get('download')?.status?.retriesStatus?.length ?? 0, run.watch.logs).toBeGreaterThan(0);
+    const codes = run.watch.pods.map(({ exitCode }) => exitCode);
+    expect(codes.filter((code) => code === 0).length, run.watch.logs).toBe(5);
+    expect(new Set(codes), run.watch.logs).toEqual(new Set([0, 5]));
     await expectPublished('Tekton import-model, after a 503', run.results, { name, files: tinyLlama() });
   });
 
