@@ -10,8 +10,6 @@ export default defineConfig({
     fileParallelism: false,
     maxConcurrency: 3,
     testTimeout: 900_000,
-    // A node of two cores loses races of its own now and then: what fails twice is ours.
-    retry: 1,
     hookTimeout: 600_000,
     reporters: ['verbose', ['json', { outputFile: '.cache/reports/cluster.json' }]],
   },
