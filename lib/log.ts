@@ -1,6 +1,6 @@
 import { appendFileSync, writeSync } from 'node:fs';
 import { type Logger, pino, stdTimeFunctions } from 'pino';
-import { oneLine } from './errors.ts';
+import { exitCodes, kindOf, messageOf, oneLine, StepError } from './errors.ts';
 
 export type Log = Logger;
 
@@ -75,4 +75,25 @@ function pretty({ time, level, msg, ...fields }: Record<string, unknown>): strin
 function shown(value: unknown): string {
   const text = typeof value === 'string' ? oneLine(value) : JSON.stringify(value);
   return /^[^\s"]+$/.test(text) || typeof value !== 'string' ? text : JSON.stringify(text);
+}
+
+/** Tells the failure in one line, with a hint and, where `stacks` or it is a bug, its stack. Returns the exit code. */
+export function logFailure(error: unknown, log: Log, stacks: boolean): number {
+  const kind = kindOf(error);
+  const exitCode = exitCodes[kind];
+  const hint = error instanceof StepError ? error.hint : undefined;
+  const message = messageOf(error);
+  const known = error instanceof StepError || kind !== 'bug';
+  const text = known ? message : `failed to run: ${message} (a bug of modelferry)`;
+  const stack = stacks || !known ? stackOf(error) : undefined;
+  const fields = { kind, exitCode, ...(hint ? { hint: oneLine(hint) } : {}), ...(stack ? { stack } : {}) };
+  if (kind === 'terminated') log.warn(fields, text);
+  else log.error(fields, text);
+  return exitCode;
+}
+
+function stackOf(error: unknown): string | undefined {
+  if (!(error instanceof Error)) return undefined;
+  const cause = error.cause === undefined ? '' : `\ncaused by ${stackOf(error.cause) ?? String(error.cause)}`;
+  return `${error.stack ?? error.message}${cause}`;
 }

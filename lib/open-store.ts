@@ -1,3 +1,4 @@
+import type { StepContext } from './define-step.ts';
 import { StepError } from './errors.ts';
 import { FolderStore } from './folder-store/store.ts';
 import type { GroupValues } from './params/declare.ts';
@@ -5,7 +6,6 @@ import type { s3Params, storeDirParams, transferParams } from './params/groups.t
 import { S3Connection } from './s3/connection.ts';
 import { S3Store } from './s3/store.ts';
 import { s3Settings } from './s3-settings.ts';
-import type { StepContext } from './step.ts';
 import type { Store } from './store.ts';
 
 type StoreParams = GroupValues<typeof s3Params> &

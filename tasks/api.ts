@@ -3,14 +3,17 @@
  * Whatever is not given is read from the environment by the names that the commands know (S3_BUCKET, HF_TOKEN, AWS_*, ...).
  * A failure is a ModelferryError, whose `kind` tells what to do about it.
  */
+
+import { type CallValue, callStep, type CallOptions as StepCall } from '../lib/call-step.ts';
+import type { DefinedStep } from '../lib/define-step.ts';
 import { exitCodes, StepError } from '../lib/errors.ts';
 import type { ParamMap } from '../lib/params/declare.ts';
 import type { ResultDeclarations } from '../lib/results.ts';
-import { type CallValue, callStep, type DefinedStep, type CallOptions as StepCall } from '../lib/step.ts';
 import { deleteModel as deleteStep } from './delete/step.ts';
 import { fetch as fetchStep } from './fetch/step.ts';
 import { importModel as importStep } from './import/step.ts';
 import { lint as lintStep } from './lint/step.ts';
+import type { Row } from './list/show.ts';
 import { list as listStep } from './list/step.ts';
 import { prune as pruneStep } from './prune/step.ts';
 import { sync as syncStep } from './sync/step.ts';
@@ -166,7 +169,7 @@ export interface ListedModel {
 
 /** The models of the store or of the workspace, newest first. */
 export async function listModels(options: ListOptions = {}): Promise<ListedModel[]> {
-  return JSON.parse((await printedBy(listStep, options)).text) as ListedModel[];
+  return JSON.parse((await printedBy(listStep, options)).text) as Row[];
 }
 
 export interface DeleteOptions extends Omit<ModelOptions, 'revision'>, StoreOptions, TransferOptions, RegistryOptions, CallOptions {

@@ -1,4 +1,4 @@
-import type { Step } from '../lib/step.ts';
+import type { Step } from '../lib/define-step.ts';
 import { bootstrap } from './bootstrap/step.ts';
 import { compress } from './compress/step.ts';
 import { deleteModel } from './delete/step.ts';

@@ -3,7 +3,7 @@ import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import type { Step } from '../lib/step.ts';
+import type { Step } from '../lib/define-step.ts';
 import { deleteModel } from '../tasks/delete/step.ts';
 import { fetch as fetchStep } from '../tasks/fetch/step.ts';
 import type { Row } from '../tasks/list/show.ts';

@@ -2,12 +2,12 @@ import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { defineStep } from '../lib/define-step.ts';
 import { type ErrorKind, exitCodes, StepError } from '../lib/errors.ts';
 import { createLog, Redactor } from '../lib/log.ts';
 import { schema } from '../lib/params/declare.ts';
 import { hubParams } from '../lib/params/groups.ts';
 import { Progress } from '../lib/progress.ts';
-import { defineStep } from '../lib/step.ts';
 import { showBytes, showDuration } from '../lib/units.ts';
 import { Program, runInProcess } from './fakes/program.ts';
 

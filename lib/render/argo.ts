@@ -1,6 +1,6 @@
 import { Document } from 'yaml';
+import type { Step } from '../define-step.ts';
 import { describeResult } from '../results.ts';
-import type { Step } from '../step.ts';
 import {
   caPath,
   commandOf,

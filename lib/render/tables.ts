@@ -1,7 +1,7 @@
+import type { Step } from '../define-step.ts';
 import { type ErrorKind, exitCodes, StepError } from '../errors.ts';
 import { envName, kebab, type Param } from '../params/declare.ts';
 import { describeResult } from '../results.ts';
-import type { Step } from '../step.ts';
 import { defaultText } from './wiring.ts';
 
 const meanings: Record<ErrorKind, string> = {

@@ -1,5 +1,5 @@
+import type { Step } from '../define-step.ts';
 import { envName, firstSentence, kebab, type Param } from '../params/declare.ts';
-import type { Step } from '../step.ts';
 
 /** The image that the wiring names: whoever installs puts the own registry and tag or digest in its place with kustomize. */
 export const imageName = 'localhost/modelferry';

@@ -1,12 +1,12 @@
 import { readFile, rm, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
+import { defineStep, type StepContext } from '../../lib/define-step.ts';
 import { withLock } from '../../lib/lock.ts';
 import { archiveMethod } from '../../lib/methods.ts';
 import { schema } from '../../lib/params/declare.ts';
 import { compressionParams, manifestParams, reportParams, waitParams, workspaceParams } from '../../lib/params/groups.ts';
 import { manifestResults } from '../../lib/params/results.ts';
 import { isSkipped, passOn, resultsOf } from '../../lib/pass-on.ts';
-import { defineStep, type StepContext } from '../../lib/step.ts';
 import { type ModelFolder, manifestResult, modelFolder, writeAtomically } from '../../lib/workspace.ts';
 import { archiving } from './archive.ts';
 import { quantizing } from './quantization.ts';

@@ -1,4 +1,5 @@
 import { resolve } from 'node:path';
+import { defineStep, type StepContext } from '../../lib/define-step.ts';
 import { StepError } from '../../lib/errors.ts';
 import { type LocalEntry, localModelIn, localModels, removeLocal } from '../../lib/local/models.ts';
 import { bucketOf, prefixIn, refuseSource } from '../../lib/model-uri.ts';
@@ -22,7 +23,6 @@ import { findPublished } from '../../lib/publish/catalog.ts';
 import { removePublished } from '../../lib/publish/remove.ts';
 import { placeOf, placesInUse } from '../../lib/registry/in-use.ts';
 import { Registry } from '../../lib/registry/registry.ts';
-import { defineStep, type StepContext } from '../../lib/step.ts';
 import type { Store } from '../../lib/store.ts';
 import { showBytes } from '../../lib/units.ts';
 

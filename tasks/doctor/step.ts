@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
+import { defineStep } from '../../lib/define-step.ts';
 import { StepError } from '../../lib/errors.ts';
 import { openBucket } from '../../lib/open-store.ts';
 import { schema } from '../../lib/params/declare.ts';
 import { networkParams, s3Params } from '../../lib/params/groups.ts';
-import { defineStep } from '../../lib/step.ts';
 import { cleanUp } from './clean-up.ts';
 import { reach } from './connect.ts';
 import { Findings } from './findings.ts';

@@ -1,4 +1,5 @@
 import { utimes } from 'node:fs/promises';
+import { defineStep } from '../../lib/define-step.ts';
 import { hubOf } from '../../lib/hub/connection.ts';
 import { listFiles } from '../../lib/hub/list.ts';
 import { RemoteFile } from '../../lib/hub/remote-file.ts';
@@ -27,7 +28,6 @@ import { isSkipped, passOn, resultsOf } from '../../lib/pass-on.ts';
 import { checkPaths } from '../../lib/paths.ts';
 import { checkKnown } from '../../lib/policy/policy.ts';
 import { selectFiles } from '../../lib/selection.ts';
-import { defineStep } from '../../lib/step.ts';
 import { manifestResult, modelFolder, writeAtomically } from '../../lib/workspace.ts';
 import { finishedManifest } from './finished.ts';
 import { showPlan } from './plan.ts';

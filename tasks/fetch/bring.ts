@@ -1,3 +1,4 @@
+import type { StepContext } from '../../lib/define-step.ts';
 import { kindOf, messageOf, StepError } from '../../lib/errors.ts';
 import { type Hub, hubOf } from '../../lib/hub/connection.ts';
 import { type ModelInfo, resolveRevision } from '../../lib/hub/resolve.ts';
@@ -7,7 +8,6 @@ import type { hubParams, transferParams } from '../../lib/params/groups.ts';
 import { checkKnown, type Policy } from '../../lib/policy/policy.ts';
 import { type Found, findPublished } from '../../lib/publish/catalog.ts';
 import { controlKeys, readPublished } from '../../lib/publish/control.ts';
-import type { StepContext } from '../../lib/step.ts';
 import type { Store } from '../../lib/store.ts';
 import { type Plan, planFromHub, planFromStore } from './plan.ts';
 import type { RequestParams } from './request.ts';

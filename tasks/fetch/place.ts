@@ -1,4 +1,5 @@
 import { lstat, rm, rmdir } from 'node:fs/promises';
+import type { StepContext } from '../../lib/define-step.ts';
 import { StepError } from '../../lib/errors.ts';
 import { type Expected, sha256Of } from '../../lib/integrity.ts';
 import { bringBeside } from '../../lib/local/bring-beside.ts';
@@ -7,7 +8,6 @@ import { checkFiles, hashFile, readStamps, takeStamps, writeStamps } from '../..
 import { withLock } from '../../lib/lock.ts';
 import { type Manifest, type ManifestFile, parseManifest } from '../../lib/manifest.ts';
 import { parents } from '../../lib/paths.ts';
-import type { StepContext } from '../../lib/step.ts';
 import { mapLimited } from '../../lib/transfer/pool.ts';
 import { insideName, readManifestFile, safeJoin, writeAtomically } from '../../lib/workspace.ts';
 import type { Plan } from './plan.ts';

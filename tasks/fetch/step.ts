@@ -1,5 +1,6 @@
 import { utimes } from 'node:fs/promises';
 import { resolve } from 'node:path';
+import { defineStep } from '../../lib/define-step.ts';
 import { linkIntoCache } from '../../lib/hf-cache.ts';
 import { sha256Of } from '../../lib/integrity.ts';
 import { type FetchSource, report } from '../../lib/metrics.ts';
@@ -21,7 +22,6 @@ import {
   verifyParams,
   waitParams,
 } from '../../lib/params/groups.ts';
-import { defineStep } from '../../lib/step.ts';
 import { manifestResult } from '../../lib/workspace.ts';
 import { bringFirst } from './bring.ts';
 import { fillStore } from './fill.ts';

@@ -1,11 +1,11 @@
 import { mkdir, readdir, readFile } from 'node:fs/promises';
 import { join, relative, resolve } from 'node:path';
+import type { StepContext } from '../../lib/define-step.ts';
 import { explain, messageOf, StepError } from '../../lib/errors.ts';
 import { sha256Of } from '../../lib/integrity.ts';
 import { checkFiles, readStamps } from '../../lib/local/check.ts';
 import { type Manifest, parseManifest } from '../../lib/manifest.ts';
 import { pathFault } from '../../lib/paths.ts';
-import type { StepContext } from '../../lib/step.ts';
 import { folderAt, folderInside, insideName, type ModelFolder, writeAtomically } from '../../lib/workspace.ts';
 
 /** Where a model shall lie. */

@@ -1,3 +1,4 @@
+import { defineStep, type StepContext } from '../../lib/define-step.ts';
 import { abandonPlan, finishPlan } from '../../lib/fanout/finish.ts';
 import { openPlan } from '../../lib/fanout/open.ts';
 import { placeOf } from '../../lib/fanout/place.ts';
@@ -9,7 +10,6 @@ import { publishResults } from '../../lib/params/results.ts';
 import { controlKeys } from '../../lib/publish/control.ts';
 import type { PublishOutcome } from '../../lib/publish/publish.ts';
 import { publishedResults } from '../../lib/publish/results.ts';
-import { defineStep, type StepContext } from '../../lib/step.ts';
 
 const { manifest: _, ...finishResults } = publishResults;
 

@@ -1,8 +1,8 @@
+import { defineStep, type StepContext } from '../../lib/define-step.ts';
 import { messageOf } from '../../lib/errors.ts';
 import { schema } from '../../lib/params/declare.ts';
 import { publishResults } from '../../lib/params/results.ts';
 import type { Results } from '../../lib/results.ts';
-import { defineStep, type StepContext } from '../../lib/step.ts';
 import { compress } from '../compress/step.ts';
 import { download } from '../download/step.ts';
 import { register } from '../register-in-model-registry/step.ts';

@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { defineStep, type StepContext } from '../../lib/define-step.ts';
 import { oneLine, StepError } from '../../lib/errors.ts';
 import { hubOf } from '../../lib/hub/connection.ts';
 import { hubBytes } from '../../lib/hub/content.ts';
@@ -26,7 +27,6 @@ import {
 import { findPublished } from '../../lib/publish/catalog.ts';
 import { controlKeys, readPublished } from '../../lib/publish/control.ts';
 import { selectFiles } from '../../lib/selection.ts';
-import { defineStep, type StepContext } from '../../lib/step.ts';
 import { findManifest, folderAt, folderInside, readManifestFile } from '../../lib/workspace.ts';
 
 const params = schema({

@@ -1,4 +1,5 @@
 import { resolve } from 'node:path';
+import { defineStep } from '../../lib/define-step.ts';
 import { messageOf, StepError } from '../../lib/errors.ts';
 import { localModels } from '../../lib/local/models.ts';
 import { refuseSource } from '../../lib/model-uri.ts';
@@ -20,7 +21,6 @@ import { type Listed, listPublished } from '../../lib/publish/catalog.ts';
 import { controlKeys, readPublished } from '../../lib/publish/control.ts';
 import { placeOf, placesInUse } from '../../lib/registry/in-use.ts';
 import { Registry } from '../../lib/registry/registry.ts';
-import { defineStep } from '../../lib/step.ts';
 import { mapLimited } from '../../lib/transfer/pool.ts';
 import { type Row, showRows } from './show.ts';
 

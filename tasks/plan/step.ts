@@ -1,3 +1,4 @@
+import { defineStep } from '../../lib/define-step.ts';
 import { balanceOf, byPath, cut } from '../../lib/fanout/cut.ts';
 import { makePlan } from '../../lib/fanout/make.ts';
 import { planKey, shardNames } from '../../lib/fanout/place.ts';
@@ -31,7 +32,6 @@ import { checkContent, checkKnown } from '../../lib/policy/policy.ts';
 import { showPlan } from '../../lib/publish/plan.ts';
 import { planPublish } from '../../lib/publish/publish.ts';
 import { selectFiles } from '../../lib/selection.ts';
-import { defineStep } from '../../lib/step.ts';
 import { parseBytes, showBytes } from '../../lib/units.ts';
 
 export const plan = defineStep({

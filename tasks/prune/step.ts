@@ -1,3 +1,4 @@
+import { defineStep } from '../../lib/define-step.ts';
 import { messageOf, oneLine, StepError } from '../../lib/errors.ts';
 import { identityOf, namesOf } from '../../lib/naming.ts';
 import { openStore } from '../../lib/open-store.ts';
@@ -18,7 +19,6 @@ import { findLeftovers, type Leftover, removeLeftover } from '../../lib/publish/
 import { removePublished } from '../../lib/publish/remove.ts';
 import { placeOf, placesInUse } from '../../lib/registry/in-use.ts';
 import { Registry } from '../../lib/registry/registry.ts';
-import { defineStep } from '../../lib/step.ts';
 import { mapLimited } from '../../lib/transfer/pool.ts';
 import { showBytes } from '../../lib/units.ts';
 import { chooseVersions, type Version } from './choose.ts';

@@ -1,3 +1,4 @@
+import type { StepContext } from '../../lib/define-step.ts';
 import { StepError } from '../../lib/errors.ts';
 import { FolderStore } from '../../lib/folder-store/store.ts';
 import { bucketOf, prefixIn } from '../../lib/model-uri.ts';
@@ -5,7 +6,6 @@ import type { GroupValues } from '../../lib/params/declare.ts';
 import type { s3Params, storeDirParams } from '../../lib/params/groups.ts';
 import { type S3GetOptions, s3Get } from '../../lib/s3-get.ts';
 import { regionOf, s3Settings } from '../../lib/s3-settings.ts';
-import type { StepContext } from '../../lib/step.ts';
 
 export type PlaceParams = GroupValues<typeof s3Params> &
   GroupValues<typeof storeDirParams> &

@@ -1,8 +1,8 @@
+import type { StepContext } from '../../lib/define-step.ts';
 import { messageOf, StepError } from '../../lib/errors.ts';
 import { sha256Of } from '../../lib/integrity.ts';
 import { type Manifest, parseManifest } from '../../lib/manifest.ts';
 import type { ModelPlace } from '../../lib/publish/model-place.ts';
-import type { StepContext } from '../../lib/step.ts';
 import type { Place } from './place.ts';
 
 /** What is known once the model is published. */

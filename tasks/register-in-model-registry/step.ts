@@ -1,5 +1,6 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { defineStep, type StepContext } from '../../lib/define-step.ts';
 import { isTransient, kindOf, messageOf, StepError } from '../../lib/errors.ts';
 import { hubOf } from '../../lib/hub/connection.ts';
 import { resolveRevision } from '../../lib/hub/resolve.ts';
@@ -23,7 +24,6 @@ import {
 import { type ModelPlace, placeAt, placeOf } from '../../lib/publish/model-place.ts';
 import { abandon, complete, type Registration, reserve, type Subject } from '../../lib/registry/registration.ts';
 import { Registry } from '../../lib/registry/registry.ts';
-import { defineStep, type StepContext } from '../../lib/step.ts';
 import { findManifest, readManifestFile, writeAtomically } from '../../lib/workspace.ts';
 import { detailsOf } from './details.ts';
 import { openPlace, type Place } from './place.ts';

@@ -1,11 +1,11 @@
 import { stringify } from 'yaml';
+import { defineStep, type StepContext } from '../../lib/define-step.ts';
 import { StepError } from '../../lib/errors.ts';
 import { applyObject, inCluster, type KubernetesObject } from '../../lib/kubernetes.ts';
 import { group, schema, type ValuesOf } from '../../lib/params/declare.ts';
 import { existingParams, modelParams, namingParams, registryParams, s3Params, transferParams } from '../../lib/params/groups.ts';
 import { labelsOf } from '../../lib/render/wiring.ts';
 import { s3Settings } from '../../lib/s3-settings.ts';
-import { defineStep, type StepContext } from '../../lib/step.ts';
 import { version } from '../../lib/version.ts';
 import { vllmCommand } from './command.ts';
 import { type Served, servedOf } from './model.ts';

@@ -1,3 +1,4 @@
+import type { StepContext } from '../../lib/define-step.ts';
 import { StepError } from '../../lib/errors.ts';
 import { openPlan } from '../../lib/fanout/open.ts';
 import { filesOf } from '../../lib/fanout/record.ts';
@@ -8,7 +9,6 @@ import type { publishResults } from '../../lib/params/results.ts';
 import { sizeOf } from '../../lib/publish/bring.ts';
 import { prefixesToCopyFrom } from '../../lib/publish/copies.ts';
 import type { SendFile } from '../../lib/publish/publish.ts';
-import type { StepContext } from '../../lib/step.ts';
 import type { Store } from '../../lib/store.ts';
 import { showBytes } from '../../lib/units.ts';
 

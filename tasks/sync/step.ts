@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { defineStep, type StepContext } from '../../lib/define-step.ts';
 import { StepError } from '../../lib/errors.ts';
 import { hubOf } from '../../lib/hub/connection.ts';
 import { type HubModel, hubBytes, hubContent } from '../../lib/hub/content.ts';
@@ -34,7 +35,6 @@ import { planPublish, publish, type SendFile } from '../../lib/publish/publish.t
 import { publishedResults } from '../../lib/publish/results.ts';
 import { makeSender } from '../../lib/publish/send.ts';
 import { selectFiles } from '../../lib/selection.ts';
-import { defineStep, type StepContext } from '../../lib/step.ts';
 import type { Store } from '../../lib/store.ts';
 import { Budget } from '../../lib/transfer/budget.ts';
 import { BufferPool, bufferBytes } from '../../lib/transfer/buffers.ts';

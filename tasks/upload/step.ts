@@ -1,5 +1,6 @@
 import { readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { defineStep } from '../../lib/define-step.ts';
 import type { Terms } from '../../lib/dry-run.ts';
 import { messageOf, StepError } from '../../lib/errors.ts';
 import { sha256Of } from '../../lib/integrity.ts';
@@ -34,7 +35,6 @@ import { placeOf } from '../../lib/publish/model-place.ts';
 import { showPlan } from '../../lib/publish/plan.ts';
 import { type PublishOutcome, planPublish, publish } from '../../lib/publish/publish.ts';
 import { makeSender } from '../../lib/publish/send.ts';
-import { defineStep } from '../../lib/step.ts';
 import { Budget } from '../../lib/transfer/budget.ts';
 import { BufferPool, bufferBytes } from '../../lib/transfer/buffers.ts';
 import { findManifest, folderAt, readManifestFile, runIdOf, writeAtomically } from '../../lib/workspace.ts';

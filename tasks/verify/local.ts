@@ -1,5 +1,6 @@
 import { rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
+import type { StepContext } from '../../lib/define-step.ts';
 import { StepError } from '../../lib/errors.ts';
 import { type Hub, hubOf } from '../../lib/hub/connection.ts';
 import { RemoteFile } from '../../lib/hub/remote-file.ts';
@@ -12,7 +13,6 @@ import { type Manifest, type ManifestFile, parseManifest } from '../../lib/manif
 import { identityOf, knownStart } from '../../lib/naming.ts';
 import { openStore } from '../../lib/open-store.ts';
 import { copiesFor } from '../../lib/publish/copies.ts';
-import type { StepContext } from '../../lib/step.ts';
 import { findManifest, folderAt, folderInside, insideName, type ModelFolder, readManifestFile, safeJoin } from '../../lib/workspace.ts';
 import type { VerifyParams } from './step.ts';
 

@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import type { StepContext } from '../../lib/define-step.ts';
 import { StepError } from '../../lib/errors.ts';
 import { hubOf } from '../../lib/hub/connection.ts';
 import { hubBytes } from '../../lib/hub/content.ts';
@@ -11,7 +12,6 @@ import { contentOf } from '../../lib/publish/content.ts';
 import { controlKeys, readPublished } from '../../lib/publish/control.ts';
 import { publish } from '../../lib/publish/publish.ts';
 import { makeSender } from '../../lib/publish/send.ts';
-import type { StepContext } from '../../lib/step.ts';
 import type { Store } from '../../lib/store.ts';
 import { Budget } from '../../lib/transfer/budget.ts';
 import { BufferPool, bufferBytes } from '../../lib/transfer/buffers.ts';

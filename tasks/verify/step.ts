@@ -1,3 +1,4 @@
+import { defineStep } from '../../lib/define-step.ts';
 import { StepError } from '../../lib/errors.ts';
 import { sha256Of } from '../../lib/integrity.ts';
 import type { FileFault } from '../../lib/local/check.ts';
@@ -16,7 +17,6 @@ import {
   transferParams,
   waitParams,
 } from '../../lib/params/groups.ts';
-import { defineStep } from '../../lib/step.ts';
 import { checkLocal, localTarget, repairLocal } from './local.ts';
 import { checkStore, publishedTarget, repairStore, storeOf } from './published.ts';
 

@@ -1,7 +1,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Step } from '../../lib/step.ts';
+import type { Step } from '../../lib/define-step.ts';
 import { leaksIn, secretsOf } from './leaks.ts';
 
 export interface Ended {

@@ -1,0 +1,170 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { parseEnv } from 'node:util';
+import { messageOf, StepError } from './errors.ts';
+import { createLog, type Log, logFailure, Redactor } from './log.ts';
+import { closeNetwork, setUpNetwork } from './network.ts';
+import { type ParamMap, type ParamSchema, type ParamValues, schema } from './params/declare.ts';
+import { helpText } from './params/flags.ts';
+import { commonParams } from './params/groups.ts';
+import { readParams } from './params/read.ts';
+import { Progress } from './progress.ts';
+import { type ResultDeclarations, type Results, resultLine, writeResults } from './results.ts';
+import { version } from './version.ts';
+
+/** What a step's `run` works with besides its parameters. */
+export interface StepContext {
+  log: Log;
+  /** Aborted by SIGTERM and SIGINT: flush what makes a rerun cheap, then let the abort through. */
+  signal: AbortSignal;
+  progress: Progress;
+  dryRun: boolean;
+  /** Puts text on stdout: for steps whose product is text, and for dry runs. */
+  print: (text: string) => void;
+  /** True when a person reads stdout. */
+  terminal: boolean;
+  /** Asks the person at the terminal, yes or no; undefined where there is nobody to be asked. */
+  confirm?: ((question: string) => Promise<boolean>) | undefined;
+}
+
+export interface StepDeclaration<Map extends ParamMap, Required extends string, Declared extends ResultDeclarations> {
+  name: string;
+  /** Other names that the command takes. */
+  aliases?: readonly string[];
+  /** One sentence with a full stop. */
+  summary: string;
+  params: ParamSchema<Map, Required>;
+  results: Declared;
+  /** `text`: stdout carries what `run` prints, and results go to the folder only. */
+  product?: 'results' | 'text';
+  run(params: ParamValues<Map, Required>, ctx: StepContext): Promise<Results<Declared>>;
+}
+
+/** A step as the list of steps, the renderer and the runner see it. */
+export interface Step {
+  readonly name: string;
+  readonly aliases: readonly string[];
+  readonly summary: string;
+  /** The step's own parameters and those that every step takes. */
+  readonly params: ParamSchema;
+  readonly results: ResultDeclarations;
+  readonly product: 'results' | 'text';
+  execute(invocation: Invocation): Promise<Outcome>;
+}
+
+/** A step with its types, for the all-in-one and tests. */
+export interface DefinedStep<Map extends ParamMap, Required extends string, Declared extends ResultDeclarations> extends Step {
+  /** The parameters that it declared itself. */
+  readonly own: ParamSchema<Map, Required>;
+  readonly results: Declared;
+  run: StepDeclaration<Map, Required, Declared>['run'];
+}
+
+/** All that a process gives a step: tests and the all-in-one give their own. */
+export interface Invocation {
+  argv: readonly string[];
+  env: NodeJS.ProcessEnv;
+  stdout: (text: string) => void;
+  stderr: (line: string) => void;
+  /** Draws the progress bar; undefined where stderr is no terminal. */
+  draw?: ((line: string) => void) | undefined;
+  terminal: boolean;
+  /** Puts a question to a person and gives back the line that was typed; undefined where there is none. */
+  ask?: ((question: string) => Promise<string>) | undefined;
+  signal: AbortSignal;
+  /** How the user called it, for --help. */
+  command: string;
+}
+
+export interface Outcome {
+  exitCode: number;
+  results?: Results;
+}
+
+/** Declares a step once: flags, environment, help, docs, wiring and the type of `run`'s parameters come from it. */
+export function defineStep<const Map extends ParamMap, const Required extends string, const Declared extends ResultDeclarations>(
+  declaration: StepDeclaration<Map, Required, Declared>,
+): DefinedStep<Map, Required, Declared> {
+  const { name, aliases = [], summary, results, product = 'results', run } = declaration;
+  const params = schema({ ...declaration.params.properties, ...commonParams }, declaration.params.required);
+  const execute = async (invocation: Invocation): Promise<Outcome> => {
+    const redactor = new Redactor();
+    let log = createLog({ level: 'info', format: 'json', redactor, write: invocation.stderr });
+    let stacks = false;
+    try {
+      if (invocation.argv.includes('--help')) {
+        invocation.stdout(`${await helpText(invocation.command, summary, params.properties, params.required)}\n`);
+        return { exitCode: 0 };
+      }
+      if (invocation.argv.includes('--version')) {
+        invocation.stdout(`${version}\n`);
+        return { exitCode: 0 };
+      }
+      log = createLog({ level: 'info', format: invocation.draw ? 'pretty' : 'json', redactor, write: invocation.stderr });
+      const { values, secrets } = readParams(params, { argv: invocation.argv, env: invocation.env, envFile: envFile(invocation) });
+      for (const secret of secrets) redactor.add(secret);
+      const common = values as ParamValues<typeof commonParams, never>;
+      stacks = common.logLevel === 'debug' || common.logLevel === 'trace';
+      const format = common.logFormat === 'auto' ? (invocation.draw ? 'pretty' : 'json') : common.logFormat;
+      log = createLog({ level: common.logLevel, format, redactor, write: invocation.stderr, file: common.logFile });
+      useNetwork(values, invocation.env, log);
+      const progress = new Progress({
+        log,
+        draw: format === 'pretty' ? invocation.draw : undefined,
+        file: invocation.env.ARGO_PROGRESS_FILE,
+      });
+      const print = (text: string) => invocation.stdout(redactor.clean(text));
+      log.debug({ step: name, version }, 'step started');
+      const found = await run(values as ParamValues<Map, Required>, {
+        log,
+        signal: invocation.signal,
+        progress,
+        dryRun: common.dryRun,
+        print,
+        terminal: invocation.terminal,
+        confirm: invocation.ask && (async (question) => /^y(es)?$/i.test(((await invocation.ask?.(`${question} [y/N] `)) ?? '').trim())),
+      });
+      invocation.signal.throwIfAborted();
+      checkResults(name, results, found);
+      if (common.resultsDir !== undefined && !common.dryRun) writeResults(common.resultsDir, found);
+      if (product === 'results' && !common.dryRun) invocation.stdout(`${redactor.clean(resultLine(found))}\n`);
+      log.debug({ step: name }, 'step done');
+      return { exitCode: 0, results: found };
+    } catch (error) {
+      invocation.draw?.('');
+      return { exitCode: logFailure(invocation.signal.aborted ? invocation.signal.reason : error, log, stacks) };
+    } finally {
+      closeNetwork();
+    }
+  };
+  return { name, aliases, summary, params, own: declaration.params, results, product, run, execute };
+}
+
+function envFile({ argv, env, terminal }: Invocation): NodeJS.Dict<string> {
+  const at = argv.findIndex((word) => word === '--env-file' || word.startsWith('--env-file='));
+  const flag = at >= 0 ? (argv[at]?.split('=')[1] ?? argv[at + 1]) : undefined;
+  const path = flag || env.ENV_FILE || (terminal && existsSync('.env') ? '.env' : undefined);
+  if (path === undefined) return {};
+  try {
+    return parseEnv(readFileSync(path, 'utf8'));
+  } catch (error) {
+    throw new StepError('usage', `failed to read --env-file ${path}: ${messageOf(error)}`, { cause: error });
+  }
+}
+
+/** Sets the network up as the parameters say; `closeNetwork` ends it. */
+export function useNetwork(values: object, env: NodeJS.ProcessEnv, log: Log): void {
+  const { caBundle, insecureSkipTlsVerify, bandwidthLimit } = values as {
+    caBundle?: string;
+    insecureSkipTlsVerify?: boolean;
+    bandwidthLimit?: number;
+  };
+  if (insecureSkipTlsVerify) log.warn('certificates are not verified: anyone on the way can read and change what is sent');
+  setUpNetwork({ caBundle, insecureSkipTlsVerify: insecureSkipTlsVerify ?? false, proxyEnv: env, bandwidthLimit, log });
+}
+
+function checkResults(step: string, declared: ResultDeclarations, found: Results): void {
+  const missing = Object.keys(declared).filter((name) => typeof found[name] !== 'string');
+  const extra = Object.keys(found).filter((name) => !(name in declared));
+  if (missing.length + extra.length > 0)
+    throw new StepError('bug', `failed to end ${step}: results differ from those declared: ${[...missing, ...extra]}`);
+}
