@@ -1,9 +1,11 @@
+import { existsSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type LintProfile, lintModel } from '../lib/lint/lint.ts';
 import { lint } from '../tasks/lint/step.ts';
+import { plan } from '../tasks/plan/step.ts';
 import { sync } from '../tasks/sync/step.ts';
 import { upload } from '../tasks/upload/step.ts';
 import { bytesOf, type Files, sizeOf } from './fakes/content.ts';
@@ -126,5 +128,38 @@ describe('the step', () => {
     expect(told.exitCode).toBe(0);
     expect(told.stderr).toContain('1 of 2 shards');
     expect((await runInProcess(lint, ['--source=local'], env)).exitCode).toBe(7);
+  });
+
+  test.each([
+    ['sync', sync],
+    ['plan', plan],
+  ] as const)('%s says the same before any byte moves', async (_, step) => {
+    hub.addRepo({ id: 'acme/half', files: new Map([...tiny].filter(([path]) => path !== shardTwo)) });
+    const more = { ...env, MODEL_ID: 'acme/half' };
+    for (const argv of [['--lint=error'], ['--lint=error', '--dry-run']]) {
+      const refused = await runInProcess(step, argv, more);
+      expect(refused.exitCode).toBe(7);
+      expect(refused.stderr).toMatch(/failed to publish file:.*1 of 2 shards/);
+      expect(refused.stderr).toContain('--lint warn');
+    }
+    expect(hub.cdn.requests).toEqual([]);
+    expect(existsSync(join(env.STORE_DIR ?? '', 'model-data'))).toBe(false);
+    expect(existsSync(join(env.STORE_DIR ?? '', '.modelferry/claims/model-data'))).toBe(false);
+    const quiet = await runInProcess(step, ['--lint=off', '--model-version=1'], more);
+    expect(quiet.exitCode, quiet.stderr).toBe(0);
+    expect(quiet.stderr).not.toContain('of 2 shards');
+    const told = await runInProcess(step, [], more);
+    expect(told.exitCode, told.stderr).toBe(0);
+    expect(told.stderr).toContain('1 of 2 shards');
+  });
+
+  test('what is published already is not looked at again', async () => {
+    hub.addRepo({ id: 'acme/half', files: new Map([...tiny].filter(([path]) => path !== shardTwo)) });
+    const more = { ...env, MODEL_ID: 'acme/half' };
+    expect((await runInProcess(sync, [], more)).exitCode).toBe(0);
+    hub.hub.requests.length = 0;
+    const again = await runInProcess(sync, ['--lint=error'], more);
+    expect(again.results).toMatchObject({ unchanged: 'true' });
+    expect(hub.seen(/\/resolve\//)).toEqual([]);
   });
 });

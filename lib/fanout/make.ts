@@ -60,6 +60,7 @@ async function planClaimed(options: MakePlanOptions, made: ReadPlan, claim: Clai
     }
     const inventory = await inventoryOf(options, keys, await readPublished(store, keys.manifest));
     refuseForeign(inventory, options);
+    await options.inspect?.(signal);
     const missing = content.files.filter((file) => !inventory.right.has(file.path));
     await uploads.adopt(prefix, missing);
     await handOn(options, made, claim, uploads);

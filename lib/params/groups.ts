@@ -134,6 +134,16 @@ export const publishParams = group('Publishing', {
   rayHash: { type: 'boolean', description: 'Add the one sidecar that Ray LLM reads: <prefix>/hash.', default: false },
 });
 
+/** Asked before a model is published. */
+export const lintParams = group('Publishing', {
+  lint: {
+    type: 'string',
+    enum: ['warn', 'error', 'off'],
+    description: 'Say what may keep a server from it, refuse it then, or do not look.',
+    default: 'warn',
+  },
+});
+
 export const planParams = group('Plan', {
   plan: { type: 'string', description: "Key of a plan, as the plan step's result gives it." },
   planSha256: { type: 'string', pattern: '^[0-9a-f]{64}$', description: 'Digest that the plan must have.' },

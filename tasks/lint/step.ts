@@ -2,10 +2,10 @@ import { join } from 'node:path';
 import { defineStep, type StepContext } from '../../lib/define-step.ts';
 import { oneLine, StepError } from '../../lib/errors.ts';
 import { hubOf } from '../../lib/hub/connection.ts';
-import { hubBytes } from '../../lib/hub/content.ts';
+import { lintHub } from '../../lib/hub/lint.ts';
 import { listFiles } from '../../lib/hub/list.ts';
 import { resolveRevision } from '../../lib/hub/resolve.ts';
-import { type Finding, type LintFile, lintModel } from '../../lib/lint/lint.ts';
+import { type Finding, lintModel } from '../../lib/lint/lint.ts';
 import { lintFolder } from '../../lib/lint/local.ts';
 import { parseManifest } from '../../lib/manifest.ts';
 import { bucketOf, prefixIn, refuseSource } from '../../lib/model-uri.ts';
@@ -98,12 +98,7 @@ async function lintOnHub(params: LintParams, ctx: StepContext): Promise<Finding[
   const hub = hubOf(params, ctx);
   const { commit } = await resolveRevision(hub, modelId, revision);
   const files = selectFiles(await listFiles(hub, modelId, commit), { ...params, profile: 'all' });
-  const read = async (file: LintFile) => {
-    const bytes = Buffer.alloc(file.size);
-    if (file.size > 0) await hubBytes({ hub, source: { repo: modelId, commit } }, file).read(0, bytes, ctx.signal);
-    return bytes;
-  };
-  return await lintModel(files, profile, read);
+  return await lintHub({ hub, source: { repo: modelId, commit } }, files, profile, ctx.signal);
 }
 
 function forPeople(findings: readonly Finding[]): string {

@@ -6,15 +6,19 @@ import { type Plan, planBytes, type ReadPlan } from '../../lib/fanout/record.ts'
 import { withShards } from '../../lib/fanout/show.ts';
 import { hubOf } from '../../lib/hub/connection.ts';
 import { hubBytes, hubContent } from '../../lib/hub/content.ts';
+import { lintHub } from '../../lib/hub/lint.ts';
 import { listFiles } from '../../lib/hub/list.ts';
 import { resolveRevision } from '../../lib/hub/resolve.ts';
 import { sourceRecord } from '../../lib/hub/source-record.ts';
 import { sha256Of } from '../../lib/integrity.ts';
+import { checkServing } from '../../lib/lint/gate.ts';
+import { lintProfileOf } from '../../lib/lint/lint.ts';
 import { namesOf, prefixOf, versionsPrefix } from '../../lib/naming.ts';
 import { openStore } from '../../lib/open-store.ts';
 import { schema } from '../../lib/params/declare.ts';
 import {
   hubParams,
+  lintParams,
   modelParams,
   namingParams,
   networkParams,
@@ -55,6 +59,7 @@ export const plan = defineStep({
       ...storeDirParams,
       ...publishParams,
       ...policyParams,
+      ...lintParams,
       ...runParams,
       ...waitParams,
       concurrency: transferParams.concurrency,
@@ -100,18 +105,26 @@ export const plan = defineStep({
       rayHash,
       concurrency,
     };
+    const mayServe = async (signal: AbortSignal) => {
+      const findings = () => lintHub({ hub, source }, files, lintProfileOf({ selection }), signal);
+      await checkServing(findings, { ...params, uri: `${store.uri}/${prefix}/`, log: ctx.log });
+    };
     if (ctx.dryRun) {
       const uri = `${store.uri}/${prefix}/`;
       const publishing = await planPublish({ ...common, versionsPrefix: versions });
       const partSize = parseBytes(transferParams.partSize.default) as number;
       const plan = { ...publishing, source, terms: info, partSize, limits: store.limits };
       ctx.print(withShards(showPlan(uri, plan, ctx.terminal), record, ctx.terminal));
+      if (!publishing.unchanged) await mayServe(ctx.signal);
       return { commit: info.commit, plan: '', 'plan-sha256': '', shards: '' };
     }
     const byName = new Map(files.map((file) => [file.path, file]));
     const open = async (path: string) => hubBytes({ hub, source }, byName.get(path) as (typeof files)[number]);
-    await checkContent({ policy: params, files, open, concurrency, signal: ctx.signal, log: ctx.log });
-    const published = await makePlan({ ...common, waitTimeout }, made);
+    const inspect = async (signal: AbortSignal) => {
+      await mayServe(signal);
+      await checkContent({ policy: params, files, open, concurrency, signal, log: ctx.log });
+    };
+    const published = await makePlan({ ...common, waitTimeout, inspect }, made);
     if (published) {
       ctx.log.info({ uri: `${store.uri}/${prefix}/` }, 'already published: its shards have nothing to do');
       const { commit } = published.manifest.source;

@@ -3,15 +3,19 @@ import { defineStep, type StepContext } from '../../lib/define-step.ts';
 import { StepError } from '../../lib/errors.ts';
 import { hubOf } from '../../lib/hub/connection.ts';
 import { type HubModel, hubBytes, hubContent } from '../../lib/hub/content.ts';
+import { lintHub } from '../../lib/hub/lint.ts';
 import { listFiles } from '../../lib/hub/list.ts';
 import { resolveRevision } from '../../lib/hub/resolve.ts';
 import { sourceRecord } from '../../lib/hub/source-record.ts';
+import { checkServing } from '../../lib/lint/gate.ts';
+import { lintProfileOf } from '../../lib/lint/lint.ts';
 import { namesOf, prefixOf, versionsPrefix } from '../../lib/naming.ts';
 import { openStore } from '../../lib/open-store.ts';
 import { schema, type ValuesOf } from '../../lib/params/declare.ts';
 import {
   copyParams,
   hubParams,
+  lintParams,
   modelParams,
   namingParams,
   networkParams,
@@ -52,6 +56,7 @@ const params = schema({
   ...publishParams,
   ...copyParams,
   ...policyParams,
+  ...lintParams,
   ...waitParams,
   ...runParams,
   shard: { type: 'string', description: 'Bring only this shard of --plan, as 0/4, and publish nothing.', 'x-group': 'Plan' },
@@ -100,16 +105,24 @@ export const sync = defineStep({
       rayHash: params.rayHash,
       concurrency,
     };
+    const mayServe = async (signal: AbortSignal) => {
+      const findings = () => lintHub(model, files, lintProfileOf({ selection }), signal);
+      await checkServing(findings, { ...params, uri, log: ctx.log });
+    };
     if (ctx.dryRun) {
       const plan = await planPublish(common);
       const { partSize } = params;
       ctx.print(showPlan(uri, { ...plan, source, terms: info, partSize, limits: store.limits }, ctx.terminal));
+      if (!plan.unchanged) await mayServe(ctx.signal);
       return nothing(info.commit);
     }
     const seen = new Seen();
     const byPath = new Map(files.map((file) => [file.path, file]));
     const open = async (path: string) => hubBytes(model, byPath.get(path) as (typeof files)[number]);
-    const inspect = (signal: AbortSignal) => checkContent({ policy: params, files, open, seen, concurrency, signal, log: ctx.log });
+    const inspect = async (signal: AbortSignal) => {
+      await mayServe(signal);
+      await checkContent({ policy: params, files, open, seen, concurrency, signal, log: ctx.log });
+    };
     const send = senderFor(params, ctx, store, model, seen);
     const { waitTimeout, runId = randomUUID() } = params;
     const outcome = await publish({ ...common, progress: ctx.progress, runId, waitTimeout, inspect, send });

@@ -2,8 +2,9 @@ import { readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { defineStep } from '../../lib/define-step.ts';
 import type { Terms } from '../../lib/dry-run.ts';
-import { messageOf, StepError } from '../../lib/errors.ts';
+import { messageOf } from '../../lib/errors.ts';
 import { sha256Of } from '../../lib/integrity.ts';
+import { checkServing } from '../../lib/lint/gate.ts';
 import { lintProfileOf } from '../../lib/lint/lint.ts';
 import { lintFolder } from '../../lib/lint/local.ts';
 import { openFilesOf } from '../../lib/local/open-file.ts';
@@ -14,6 +15,7 @@ import { openStore } from '../../lib/open-store.ts';
 import { schema } from '../../lib/params/declare.ts';
 import {
   copyParams,
+  lintParams,
   manifestParams,
   namingParams,
   networkParams,
@@ -51,13 +53,7 @@ export const upload = defineStep({
     ...publishParams,
     ...copyParams,
     ...policyParams,
-    lint: {
-      type: 'string',
-      enum: ['warn', 'error', 'off'],
-      description: 'Say what may keep a server from it, refuse it then, or do not look.',
-      default: 'warn',
-      'x-group': 'Publishing',
-    },
+    ...lintParams,
     ...waitParams,
     ...transferParams,
     ...networkParams,
@@ -89,18 +85,13 @@ export const upload = defineStep({
       'model-ARTIFACT_DIGEST': `sha256:${archiveIn(published)?.sha256 ?? sha256Of(raw)}`,
     });
     const mayServe = async () => {
-      if (params.lint === 'off') return;
-      const findings = await lintFolder(folder.files, manifest.files, lintProfileOf(manifest)).catch((error: unknown) => {
-        // What cannot be read, the upload itself will tell.
-        ctx.log.debug({ error: messageOf(error) }, 'not linted');
-        return [];
-      });
-      for (const { severity, rule, text } of findings) ctx.log.warn({ severity, rule }, text);
-      const errors = findings.filter(({ severity }) => severity === 'error');
-      if (params.lint === 'warn' || errors.length === 0) return;
-      throw new StepError('refused', `failed to publish ${uri}: ${errors.map(({ text }) => text).join('; ')}`, {
-        hint: '--lint warn publishes it all the same',
-      });
+      const findings = () =>
+        lintFolder(folder.files, manifest.files, lintProfileOf(manifest)).catch((error: unknown) => {
+          // What cannot be read, the upload itself will tell.
+          ctx.log.debug({ error: messageOf(error) }, 'not linted');
+          return [];
+        });
+      await checkServing(findings, { ...params, uri, log: ctx.log });
     };
     const nothing = { uploadedBytes: 0, copiedBytes: 0, unchanged: true };
     if (isSkipped('upload', params)) {
@@ -123,19 +114,21 @@ export const upload = defineStep({
     };
     const { files } = manifest;
     checkKnown(params, { license: termsOf(common.source).license, paths: files.map((file) => file.path) }, ctx.log);
-    await mayServe();
     if (ctx.dryRun) {
       const facts = { source: manifest.source, terms: termsOf(common.source), partSize: params.partSize, limits: store.limits };
       const plan = await (archive ? planArchive(common) : planPublish(common));
       ctx.print(showPlan(uri, { ...plan, ...facts }, ctx.terminal));
+      if (!plan.unchanged && !archive) await mayServe();
       return results(manifest, bytes, nothing);
     }
     const { waitTimeout } = params;
     const byPath = new Map(files.map((file) => [file.path, file]));
     const openFile = openFilesOf(folder.files);
     const open = (name: string) => openFile(byPath.get(name) as (typeof files)[number]);
-    const inspect = (signal: AbortSignal) =>
-      checkContent({ policy: params, files, open, concurrency: params.concurrency, signal, log: ctx.log });
+    const inspect = async (signal: AbortSignal) => {
+      await mayServe();
+      await checkContent({ policy: params, files, open, concurrency: params.concurrency, signal, log: ctx.log });
+    };
     return await withLock(folder.lock, { ...ctx, waitTimeout }, async (signal) => {
       const send = makeSender({
         store,
