@@ -2,8 +2,11 @@ import { mkdtemp, readFile, rm, symlink, truncate, writeFile } from 'node:fs/pro
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { compress } from '../tasks/compress/step.ts';
+import { download } from '../tasks/download/step.ts';
 import { fetch as fetchStep } from '../tasks/fetch/step.ts';
 import { sync } from '../tasks/sync/step.ts';
+import { upload } from '../tasks/upload/step.ts';
 import { verify } from '../tasks/verify/step.ts';
 import { bytesOf, sizeOf } from './fakes/content.ts';
 import { FakeHub } from './fakes/hub.ts';
@@ -77,6 +80,42 @@ describe('a model in the store', () => {
     const extra = await run(['--model-name=tiny']);
     expect(extra.exitCode).toBe(6);
     expect(extra.stderr).toContain('stranger.bin does not belong there');
+  });
+
+  test('is mended from what is on this machine, so that the Hub is not needed', async () => {
+    const { results } = await runInProcess(fetchStep, ['--model-name=tiny'], env);
+    s3.put('models', 'model-data/tiny/1/tokenizer.json', Buffer.alloc(tokenizer.length, 'x'));
+    s3.buckets.get('models')?.remove('model-data/tiny/1/config.json');
+    await truncate(join(results.path ?? '', 'config.json'), 5);
+    hub.hub.requests.length = 0;
+    const mended = await run(['--model-name=tiny', '--deep', '--repair']);
+    expect(mended.exitCode, mended.stderr).toBe(0);
+    const asked = hub.seen(/\/resolve\//).map(({ url }) => url.split('/').at(-1));
+    expect([...new Set(asked)]).toEqual(['config.json']);
+    expect((await run(['--model-name=tiny', '--deep'])).exitCode).toBe(0);
+  });
+
+  test('and compressed is mended from the folder that has it; without one nothing is changed', async () => {
+    await runInProcess(download, ['--model-id=acme/tiny'], env);
+    const { results } = await runInProcess(compress, ['--method=fp8-dynamic', '--remove-source'], env);
+    const published = await runInProcess(upload, [], env);
+    expect(published.exitCode, published.stderr).toBe(0);
+    const at = `--model-uri=${published.results['model-uri']}`;
+    const key = s3.keys('models', 'model-data/').find((each) => /-fp8-dynamic\/.*\.safetensors$/.test(each)) ?? '';
+    const right = Buffer.from((await s3.object('models', key)?.bytes()) ?? []);
+    s3.put('models', key, Buffer.alloc(right.length, 'x'));
+    const before = s3.keys('models');
+    const none = await run([at, '--repair', `--workspace=${join(dir, 'nowhere')}`]);
+    expect(none.exitCode).toBe(3);
+    expect(none.stderr).toMatch(/no model compressed by fp8-dynamic, and no folder here has model-0000\d-of/);
+    expect(none.stderr).toMatch(/--workspace or --model-dir.*download acme\/tiny at [0-9a-f]{40}, then compress/);
+    expect(s3.keys('models')).toEqual(before);
+    hub.hub.requests.length = 0;
+    const mended = await run([at, '--repair']);
+    expect(mended.exitCode, mended.stderr).toBe(0);
+    expect(mended.results).toMatchObject({ repaired: '1', 'manifest-sha256': results['manifest-sha256'] });
+    expect(Buffer.from((await s3.object('models', key)?.bytes()) ?? []).equals(right)).toBe(true);
+    expect(hub.hub.requests).toEqual([]);
   });
 
   test('that was copied there by another tool is read, once its ETags are not those on record', async () => {

@@ -3,6 +3,7 @@ import type { StepContext } from '../../lib/define-step.ts';
 import { StepError } from '../../lib/errors.ts';
 import { hubOf } from '../../lib/hub/connection.ts';
 import { hubBytes } from '../../lib/hub/content.ts';
+import type { Expected } from '../../lib/integrity.ts';
 import type { FileFault } from '../../lib/local/check.ts';
 import { bucketOf, prefixIn } from '../../lib/model-uri.ts';
 import { openStore } from '../../lib/open-store.ts';
@@ -10,11 +11,13 @@ import { type Found, findPublished } from '../../lib/publish/catalog.ts';
 import { checkPublished } from '../../lib/publish/check.ts';
 import { contentOf } from '../../lib/publish/content.ts';
 import { controlKeys, readPublished } from '../../lib/publish/control.ts';
+import { some } from '../../lib/publish/look.ts';
 import { publish } from '../../lib/publish/publish.ts';
 import { makeSender } from '../../lib/publish/send.ts';
 import type { Store } from '../../lib/store.ts';
 import { Budget } from '../../lib/transfer/budget.ts';
 import { BufferPool, bufferBytes } from '../../lib/transfer/buffers.ts';
+import { localCopies } from './copies.ts';
 import type { VerifyParams } from './step.ts';
 
 /** The store that the parameters name; a model URI may name the bucket in their place. */
@@ -52,8 +55,9 @@ export async function checkStore(
 }
 
 /**
- * Publishes the model again at its place, from the Hub, by the files that are wrong alone. Meanwhile it does not exist for anyone. Objects that
- * others put there stay, and are `refused`.
+ * Publishes the model again at its place by the files that are wrong alone, from what is on this machine, else from the Hub. Meanwhile it does not
+ * exist for anyone. Objects that others put there stay, and are `refused`. Throws `not-found`, before anything is changed, for files of a
+ * compressed model that are not here: the Hub has none such.
  */
 export async function repairStore(
   store: Store,
@@ -63,18 +67,32 @@ export async function repairStore(
   ctx: StepContext,
 ): Promise<void> {
   const { controlPrefix, concurrency, partSize, maxMemory, waitTimeout } = params;
-  if (manifest.derived !== undefined) {
-    throw new StepError('not-found', `failed to repair ${store.uri}/${prefix}/: it is compressed, and the Hub has none such`, {
-      hint: 'upload it again with --replace',
-    });
-  }
   const { repo, commit } = manifest.source;
+  const wrong = manifest.files.filter(({ path }) => faults.some((fault) => fault.path === path));
+  const copies = await localCopies(wrong, params, ctx);
+  const { derived } = manifest;
+  const lacking = wrong.filter(({ sha256 }) => !copies.has(sha256)).map(({ path }) => path);
+  const notHere = (paths: readonly string[]) =>
+    new StepError(
+      'not-found',
+      `failed to repair ${store.uri}/${prefix}/: the Hub has no model compressed by ${derived?.method}, and no folder here has ${some(paths)}`,
+      {
+        hint: `name the folder that has it with --workspace or --model-dir, or make it again: download ${repo} at ${commit}, then compress`,
+      },
+    );
+  if (derived !== undefined && lacking.length > 0) throw notHere(lacking);
   const hub = hubOf(params, ctx);
+  const open = async (file: Expected) => {
+    const copy = copies.get(file.sha256 ?? '');
+    if (copy !== undefined) return await copy();
+    if (derived !== undefined) throw notHere([file.path]);
+    return hubBytes({ hub, source: { repo, commit } }, file);
+  };
   // What is wrong in a way that no listing shows must not be taken for right.
   await store.delete(faults.filter(({ fault }) => fault === 'checksum').map(({ path }) => `${prefix}/${path}`));
   const send = makeSender({
     store,
-    open: async (file) => hubBytes({ hub, source: { repo, commit } }, file),
+    open,
     partSize,
     connections: new Budget(concurrency),
     sources: new Budget(concurrency),
