@@ -124,6 +124,31 @@ describe('the order of sources', () => {
     expect(none.stderr).toContain('modelferry list');
   });
 
+  test('a URI without a manifest is refused, and told what lies there: it may be half of a model', async () => {
+    const uri = (await publish())['model-uri'] ?? '';
+    for (const [path, content] of tiny) s3.put('models', `copied/tiny/${path}`, bytesOf(content));
+    s3.put('models', 'begun/tiny/config.json', '{}');
+    s3.put('models', '.modelferry/claims/begun/tiny.json', '{}');
+    const { MODEL_ID, ...noModel } = env;
+    const said = async (at: string) => {
+      const { exitCode, stderr } = await runInProcess(fetchStep, [`--model-uri=${at}`], noModel);
+      expect(exitCode, stderr).toBe(3);
+      return stderr;
+    };
+    expect(await said('s3://models/copied/tiny/')).toMatch(
+      /sync --model-id org\/name --key-template copied\/tiny --replace.*no manifest of ours says which/s,
+    );
+    expect(await said('s3://models/begun/tiny/')).toContain('not published yet');
+    expect(await said('s3://models/model-data/tiny')).toContain(`a folder of models, such as ${uri}`);
+    expect(await said(`${uri}weights/`)).toContain(`only a folder of a model, ${uri}`);
+    expect(await said('s3://models/nowhere/')).toContain('nothing lies there');
+    expect((await run(['--model-uri=s3://models/copied/tiny/'])).results.source).toBe('hub');
+    const taken = await runInProcess(sync, ['--key-template=copied/tiny', '--replace'], env);
+    expect(taken.exitCode, taken.stderr).toBe(0);
+    const now = await runInProcess(fetchStep, ['--model-uri=s3://models/copied/tiny/'], noModel);
+    expect(now.results).toMatchObject({ source: 's3', bytes: String(totalOf(tiny)) });
+  });
+
   test('a branch is the newest that was published from it, whatever its name in the store; a commit is that commit', async () => {
     const old = await publish({ MODEL_NAME: 'renamed' });
     hub.repo('acme/tiny').commit({ branch: 'next', files: tinyLlama({ seed: 2 }) });

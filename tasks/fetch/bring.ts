@@ -2,12 +2,11 @@ import type { StepContext } from '../../lib/define-step.ts';
 import { kindOf, messageOf, StepError } from '../../lib/errors.ts';
 import { type Hub, hubOf } from '../../lib/hub/connection.ts';
 import { type ModelInfo, resolveRevision } from '../../lib/hub/resolve.ts';
-import { prefixIn } from '../../lib/model-uri.ts';
 import type { GroupValues } from '../../lib/params/declare.ts';
 import type { hubParams, transferParams } from '../../lib/params/groups.ts';
 import { checkKnown, type Policy } from '../../lib/policy/policy.ts';
-import { type Found, findPublished } from '../../lib/publish/catalog.ts';
-import { controlKeys, readPublished } from '../../lib/publish/control.ts';
+import { findAsked, notPublished } from '../../lib/publish/asked.ts';
+import type { Found } from '../../lib/publish/catalog.ts';
 import type { Store } from '../../lib/store.ts';
 import { type Plan, planFromHub, planFromStore } from './plan.ts';
 import type { RequestParams } from './request.ts';
@@ -37,7 +36,7 @@ export async function bringFirst<T>(
     try {
       found = await findIn(store, params, info?.commit, ctx);
       if (found) return await use(await planFromStore(store, found, params, params.controlPrefix));
-      failure = nothingPublished(store, params);
+      failure = await notPublished(store, params, 'fetch');
       log.info({ store: store.uri }, 'the store does not have it');
     } catch (error) {
       ctx.signal.throwIfAborted();
@@ -72,28 +71,9 @@ async function commitNow(hub: Hub, repo: string, revision: string, { log, signal
 }
 
 async function findIn(store: Store, params: BringParams, commit: string | undefined, { log }: StepContext): Promise<Found | undefined> {
-  const { modelUri, modelId, modelName, modelVersion, controlPrefix, revision } = params;
-  if (modelUri === undefined) {
-    const asked = {
-      repo: modelId,
-      revision: modelId === undefined ? undefined : (commit ?? revision),
-      name: modelName,
-      version: modelVersion,
-    };
-    const found = await findPublished(store, params, asked, log);
-    if (found) log.info({ uri: `${store.uri}/${found.prefix}/`, commit: found.manifest.source.commit }, 'found in the store');
-    return found;
-  }
-  const prefix = prefixIn(store.uri, modelUri);
-  const published = await readPublished(store, controlKeys(controlPrefix, prefix).manifest);
-  return published && { ...published, prefix };
-}
-
-function nothingPublished(store: Store, { modelUri, modelId, modelName, modelVersion, revision }: RequestParams): StepError {
-  const asked = modelUri ?? [modelId && `${modelId} at ${revision}`, modelName, modelVersion].filter(Boolean).join(', ');
-  return new StepError('not-found', `failed to fetch ${asked}: it is not published in ${store.uri}`, {
-    hint: 'modelferry list shows what is; import publishes a model',
-  });
+  const found = await findAsked(store, commit === undefined ? params : { ...params, revision: commit }, log);
+  if (found) log.info({ uri: `${store.uri}/${found.prefix}/`, commit: found.manifest.source.commit }, 'found in the store');
+  return found;
 }
 
 /** The store is away, damaged, or does not let us in; all else would be as wrong for the Hub. */

@@ -8,7 +8,7 @@ import { resolveRevision } from '../../lib/hub/resolve.ts';
 import { type Finding, lintModel } from '../../lib/lint/lint.ts';
 import { lintFolder } from '../../lib/lint/local.ts';
 import { parseManifest } from '../../lib/manifest.ts';
-import { bucketOf, prefixIn, refuseSource } from '../../lib/model-uri.ts';
+import { bucketOf, refuseSource } from '../../lib/model-uri.ts';
 import { openStore } from '../../lib/open-store.ts';
 import { schema, type ValuesOf } from '../../lib/params/declare.ts';
 import {
@@ -24,8 +24,7 @@ import {
   storeDirParams,
   transferParams,
 } from '../../lib/params/groups.ts';
-import { findPublished } from '../../lib/publish/catalog.ts';
-import { controlKeys, readPublished } from '../../lib/publish/control.ts';
+import { findAsked, notPublished } from '../../lib/publish/asked.ts';
 import { selectFiles } from '../../lib/selection.ts';
 import { findManifest, folderAt, folderInside, readManifestFile } from '../../lib/workspace.ts';
 
@@ -75,19 +74,12 @@ async function lintHere({ modelDir, workspace, manifest: named, manifestSha256, 
 }
 
 async function lintInStore(params: LintParams, ctx: StepContext): Promise<Finding[]> {
-  const { modelUri, modelId, modelName, modelVersion, revision, controlPrefix, profile } = params;
-  const store = openStore({ ...params, s3Bucket: bucketOf(modelUri) ?? params.s3Bucket }, ctx);
-  const asked = { repo: modelId, revision: modelId === undefined ? undefined : revision, name: modelName, version: modelVersion };
-  const prefix = modelUri === undefined ? (await findPublished(store, params, asked, ctx.log))?.prefix : prefixIn(store.uri, modelUri);
-  const published = prefix === undefined ? undefined : await readPublished(store, controlKeys(controlPrefix, prefix).manifest);
-  if (published === undefined) {
-    throw new StepError('not-found', `failed to lint ${modelUri ?? modelId ?? modelName}: it is not published in ${store.uri}`, {
-      hint: 'modelferry list shows what is; --source hub looks at the Hub',
-    });
-  }
-  return await lintModel(published.manifest.files, profile, async ({ path }) => {
-    const found = await store.get(`${prefix}/${path}`);
-    if (found) return found.bytes;
+  const store = openStore({ ...params, s3Bucket: bucketOf(params.modelUri) ?? params.s3Bucket }, ctx);
+  const found = await findAsked(store, params, ctx.log);
+  if (found === undefined) throw await notPublished(store, params, 'lint');
+  return await lintModel(found.manifest.files, params.profile, async ({ path }) => {
+    const object = await store.get(`${found.prefix}/${path}`);
+    if (object) return object.bytes;
     throw new StepError('not-found', `failed to read ${path}: it is missing in the store`, { hint: 'verify tells all that is wrong' });
   });
 }

@@ -5,12 +5,13 @@ import { hubOf } from '../../lib/hub/connection.ts';
 import { hubBytes } from '../../lib/hub/content.ts';
 import type { Expected } from '../../lib/integrity.ts';
 import type { FileFault } from '../../lib/local/check.ts';
-import { bucketOf, prefixIn } from '../../lib/model-uri.ts';
+import { bucketOf } from '../../lib/model-uri.ts';
 import { openStore } from '../../lib/open-store.ts';
-import { type Found, findPublished } from '../../lib/publish/catalog.ts';
+import { findAsked, notPublished } from '../../lib/publish/asked.ts';
+import type { Found } from '../../lib/publish/catalog.ts';
 import { checkPublished } from '../../lib/publish/check.ts';
 import { contentOf } from '../../lib/publish/content.ts';
-import { controlKeys, readPublished } from '../../lib/publish/control.ts';
+import { controlKeys } from '../../lib/publish/control.ts';
 import { some } from '../../lib/publish/look.ts';
 import { publish } from '../../lib/publish/publish.ts';
 import { makeSender } from '../../lib/publish/send.ts';
@@ -27,19 +28,9 @@ export function storeOf(params: VerifyParams, ctx: StepContext): Store {
 
 /** The published model that is meant. Throws `not-found` when there is none. */
 export async function publishedTarget(store: Store, params: VerifyParams, ctx: StepContext): Promise<Found> {
-  const { modelUri, modelId, modelName, modelVersion, revision, controlPrefix } = params;
-  const asked = { repo: modelId, revision: modelId === undefined ? undefined : revision, name: modelName, version: modelVersion };
-  const found = modelUri === undefined ? await findPublished(store, params, asked, ctx.log) : await atUri(store, modelUri, controlPrefix);
+  const found = await findAsked(store, params, ctx.log);
   if (found) return found;
-  throw new StepError('not-found', `failed to verify ${modelUri ?? modelId ?? modelName}: it is not published in ${store.uri}`, {
-    hint: 'modelferry list shows what is',
-  });
-}
-
-async function atUri(store: Store, modelUri: string, controlPrefix: string): Promise<Found | undefined> {
-  const prefix = prefixIn(store.uri, modelUri);
-  const published = await readPublished(store, controlKeys(controlPrefix, prefix).manifest);
-  return published && { ...published, prefix };
+  throw await notPublished(store, params, 'verify');
 }
 
 /** All that is wrong with it, and how many bytes were read for that. */
