@@ -145,7 +145,7 @@ describe('the order of sources', () => {
     expect((await run(['--model-uri=s3://models/copied/tiny/'])).results.source).toBe('hub');
     const taken = await runInProcess(sync, ['--key-template=copied/tiny', '--replace'], env);
     expect(taken.exitCode, taken.stderr).toBe(0);
-    const now = await runInProcess(fetchStep, ['--model-uri=s3://models/copied/tiny/'], noModel);
+    const now = await runInProcess(fetchStep, ['--model-uri=s3://models/copied/tiny/', `--model-dir=${modelDir()}`], noModel);
     expect(now.results).toMatchObject({ source: 's3', bytes: String(totalOf(tiny)) });
   });
 

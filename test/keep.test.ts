@@ -6,8 +6,10 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { Step } from '../lib/define-step.ts';
 import { deleteModel } from '../tasks/delete/step.ts';
 import { fetch as fetchStep } from '../tasks/fetch/step.ts';
+import { finish } from '../tasks/finish/step.ts';
 import type { Row } from '../tasks/list/show.ts';
 import { list } from '../tasks/list/step.ts';
+import { plan } from '../tasks/plan/step.ts';
 import { prune } from '../tasks/prune/step.ts';
 import { register } from '../tasks/register-in-model-registry/step.ts';
 import { sync } from '../tasks/sync/step.ts';
@@ -276,5 +278,48 @@ describe('prune', () => {
     expect(await rows()).toHaveLength(1);
     expect(keysOf('1/')).toHaveLength(tiny.size);
     expect(s3.keys('models').filter((key) => key.includes('stran'))).toHaveLength(2);
+  });
+
+  test('--leftovers: plans that nobody goes on with, and no plan that is held', async () => {
+    hub.addRepo({ id: 'acme/large', files: tinyLlama({ shardBytes: 12_000_000 }) });
+    const planned = async (version: string, modelId = 'acme/tiny') => {
+      const ended = await run(plan, ['--shards=2', `--model-version=${version}`, '--hold=3d'], { MODEL_ID: modelId });
+      expect(ended.exitCode, ended.stderr).toBe(0);
+      return ended.results.plan ?? '';
+    };
+    const shard = (key: string) => run(sync, [`--plan=${key}`, '--shard=0/2']);
+    const plansOf = (version: string) => s3.keys('models', '.modelferry/plans/').filter((key) => key.includes(`/${version}/`));
+    const abandoned = await planned('1');
+    expect((await shard(abandoned)).exitCode).toBe(0);
+    expect((await run(finish, [`--plan=${abandoned}`, '--abandon'])).exitCode).toBe(0);
+    // By another way meanwhile.
+    await publish('1');
+    const other = await planned('2');
+    expect((await run(finish, [`--plan=${other}`, '--abandon'])).exitCode).toBe(0);
+    const held = await planned('3');
+    const going = await planned('4');
+    const lost = await planned('5', 'acme/large');
+    s3.fail({ on: /^PUT .*partNumber=2/, times: 100, stallAfter: -1 });
+    const killed = new Program('sync', [`--plan=${lost}`, '--shard=0/2'], { ...env, PART_SIZE: '5MiB' });
+    await until(() => s3.uploads('models').length > 0);
+    await killed.kill('SIGKILL');
+    s3.clearFaults();
+    for (const version of ['1', '2', '3', '4', '5']) age(`/${version}/`, 2);
+    for (const key of s3.keys('models', '.modelferry/claims/')) age(key, 2);
+    age('/5', 9);
+    // Its report is new.
+    expect((await shard(going)).exitCode).toBe(0);
+
+    const shown = JSON.parse((await run(prune, ['--leftovers', '--dry-run'])).stdout) as { leftovers: string[] };
+    expect(shown.leftovers).toEqual(expect.arrayContaining([...plansOf('1'), ...plansOf('2'), ...plansOf('5')]));
+    const ended = await run(prune, ['--leftovers']);
+    expect(ended.exitCode, ended.stderr).toBe(0);
+    for (const version of ['1', '2', '5']) expect(plansOf(version), version).toEqual([]);
+    expect(s3.uploads('models')).toEqual([]);
+    expect(plansOf('3')).toContain(held);
+    expect(plansOf('4')).toContain(going);
+    expect((await run(sync, [`--plan=${going}`, '--shard=1/2'])).exitCode).toBe(0);
+    expect((await run(finish, [`--plan=${going}`])).exitCode).toBe(0);
+    expect(await rows()).toHaveLength(2);
   });
 });

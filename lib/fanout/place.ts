@@ -33,6 +33,15 @@ export function isPlanRecord(controlPrefix: string, prefix: string, key: string)
   return key.startsWith(start) && /^[0-9a-f]{40}(\.json$|\/)/.test(key.slice(start.length));
 }
 
+/** The plan that a record below `plans/` belongs to: its own, a report or claim of a shard, or what the Hub says; undefined for anything else. */
+export function planOfRecord(controlPrefix: string, key: string): PlanPlace | undefined {
+  const start = `${controlPrefix}/plans/`;
+  // The longest prefix counts: one that ends in a commit has plans of its own.
+  const found = key.startsWith(start) ? /^(.+)\/([0-9a-f]{40})(\.json|\/[^/]+)$/.exec(key.slice(start.length)) : null;
+  const [, prefix, commit] = found ?? [];
+  return prefix === undefined || commit === undefined ? undefined : { key: planKey(controlPrefix, prefix, commit), prefix, commit };
+}
+
 /** What else the Hub says, for the pod that publishes and has no Hub. */
 export function sourceKey(key: string): string {
   return key.replace(/\.json$/, '/source.json');

@@ -1,5 +1,6 @@
 import { defineStep } from '../../lib/define-step.ts';
 import { messageOf, oneLine, StepError } from '../../lib/errors.ts';
+import { findOldPlans, removeOldPlans } from '../../lib/fanout/old-plans.ts';
 import { identityOf, namesOf } from '../../lib/naming.ts';
 import { openStore } from '../../lib/open-store.ts';
 import { schema } from '../../lib/params/declare.ts';
@@ -29,7 +30,7 @@ export const prune = defineStep({
   params: schema({
     keep: { type: 'integer', minimum: 0, description: 'Keep so many of the newest versions of each model.' },
     olderThan: { type: 'string', 'x-unit': 'ms', description: 'Delete only versions older than this, such as 30d.' },
-    leftovers: { type: 'boolean', description: 'Delete objects without a manifest, and stale uploads, of ours.', default: false },
+    leftovers: { type: 'boolean', description: 'Delete objects without a manifest, stale uploads and old plans, of ours.', default: false },
     leftoversAge: { type: 'string', 'x-unit': 'ms', description: 'Leave what is younger.', default: '1d' },
     modelId: modelParams.modelId,
     modelName: namingParams.modelName,
@@ -88,6 +89,7 @@ export const prune = defineStep({
       .filter(({ name, manifest }) => (modelId ?? manifest.source.repo) === manifest.source.repo && (modelName ?? name) === name);
     const going = chooseVersions(versions, { keep, olderThan }, store.now());
     const left = params.leftovers ? await findLeftovers(store, { ...params, log, ageMs: params.leftoversAge }) : [];
+    const plans = params.leftovers ? await findOldPlans(store, { controlPrefix, ageMs: params.leftoversAge }) : [];
     const results = (deleted: readonly Version[], leftovers: readonly Leftover[]) => {
       const objects = leftovers.flatMap((leftover) => leftover.objects);
       const sizes = [...deleted.map(({ manifest }) => manifest.totalBytes), ...objects.map(({ size }) => size)];
@@ -100,11 +102,11 @@ export const prune = defineStep({
       };
     };
     if (ctx.dryRun) {
-      ctx.print(showGoing(going, left, ctx.terminal));
+      ctx.print(showGoing(going, [...left, ...plans], ctx.terminal));
       return results([], []);
     }
-    if (!params.yes && ctx.confirm && going.length + left.length > 0) {
-      const answer = await ctx.confirm(`${showGoing(going, left, true)}delete all that?`);
+    if (!params.yes && ctx.confirm && going.length + left.length + plans.length > 0) {
+      const answer = await ctx.confirm(`${showGoing(going, [...left, ...plans], true)}delete all that?`);
       if (!answer) throw new StepError('refused', 'failed to prune: the answer was no');
     }
     /** Where a run publishes just now, it is left for next time. */
@@ -124,10 +126,15 @@ export const prune = defineStep({
       log.info({ uri: version.uri, bytes: version.manifest.totalBytes, publishedAt: version.publishedAt }, 'deleted');
     }
     const cleared: Leftover[] = [];
-    for (const leftover of left) {
-      ctx.signal.throwIfAborted();
-      if (await later(removeLeftover(store, leftover, { controlPrefix, log, signal: ctx.signal }), leftover.prefix)) cleared.push(leftover);
-    }
+    const clear = async (leftovers: readonly Leftover[], remove: typeof removeLeftover) => {
+      for (const leftover of leftovers) {
+        ctx.signal.throwIfAborted();
+        if (await later(remove(store, leftover, { controlPrefix, log, signal: ctx.signal }), leftover.prefix)) cleared.push(leftover);
+      }
+    };
+    // What a plan's records name is among the other leftovers, as long as they are there.
+    await clear(left, removeLeftover);
+    await clear(plans, removeOldPlans);
     return results(gone, cleared);
   },
 });
