@@ -1,53 +1,36 @@
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { mkdir, mkdtemp, readdir, readFile, rm, stat, truncate, utimes, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, readdir, readFile, rm, stat, truncate, utimes, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { type Manifest, makeManifest, manifestBytes } from '../lib/manifest.ts';
 import { fetch as fetchStep } from '../tasks/fetch/step.ts';
 import { sync } from '../tasks/sync/step.ts';
+import { type FakeCache, openCache } from './fakes/cache.ts';
 import { bytesOf, type Files, sizeOf } from './fakes/content.ts';
 import { hfCli, hfEnv, skipHfCli } from './fakes/hf-cli.ts';
-import { FakeHub } from './fakes/hub.ts';
+import type { FakeHub } from './fakes/hub.ts';
 import { tinyLlama } from './fakes/model.ts';
 import { type Ended, Program, runInProcess, until } from './fakes/program.ts';
-import { FakeS3 } from './fakes/s3.ts';
+import type { FakeS3 } from './fakes/s3.ts';
 import { FakeServer } from './fakes/server.ts';
 
 const tiny = tinyLlama();
 const large = tinyLlama({ shardBytes: 12_000_000 });
 const totalOf = (files: Files) => [...files.values()].reduce((sum, content) => sum + sizeOf(content), 0);
 
+let cache: FakeCache;
 let hub: FakeHub;
 let s3: FakeS3;
 let dir: string;
 let env: Record<string, string>;
 beforeEach(async () => {
-  hub = await new FakeHub().listen();
-  hub.addRepo({ id: 'acme/tiny', files: tiny });
-  hub.addRepo({ id: 'acme/large', files: large });
-  s3 = new FakeS3();
-  await s3.listen();
-  s3.createBucket('models');
-  dir = await mkdtemp(join(tmpdir(), 'fetch-'));
-  env = {
-    HF_ENDPOINT: hub.origin,
-    S3_BUCKET: 'models',
-    S3_ENDPOINT: s3.origin,
-    AWS_ACCESS_KEY_ID: s3.credentials.accessKeyId,
-    AWS_SECRET_ACCESS_KEY: s3.credentials.secretAccessKey,
-    WORKSPACE: join(dir, 'workspace'),
-    MODEL_ID: 'acme/tiny',
-    RETRIES: '1',
-    STALL_TIMEOUT: '5s',
-  };
+  cache = await openCache({ 'acme/tiny': tiny, 'acme/large': large });
+  ({ hub, s3, dir } = cache);
+  env = { ...cache.env, MODEL_ID: 'acme/tiny', STALL_TIMEOUT: '5s' };
 });
-afterEach(async () => {
-  await Promise.all([hub.close(), s3.close()]);
-  await rm(dir, { recursive: true });
-});
+afterEach(async () => await cache.close());
 
 const run = (argv: readonly string[] = [], more: Record<string, string> = {}) => runInProcess(fetchStep, argv, { ...env, ...more });
 const modelDir = () => join(dir, 'model');

@@ -1,6 +1,5 @@
 import { existsSync } from 'node:fs';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { Step } from '../lib/define-step.ts';
@@ -13,45 +12,31 @@ import { plan } from '../tasks/plan/step.ts';
 import { prune } from '../tasks/prune/step.ts';
 import { register } from '../tasks/register-in-model-registry/step.ts';
 import { sync } from '../tasks/sync/step.ts';
+import { type FakeCache, openCache } from './fakes/cache.ts';
 import { type Content, sizeOf } from './fakes/content.ts';
-import { FakeHub } from './fakes/hub.ts';
+import type { FakeHub } from './fakes/hub.ts';
 import { tinyLlama } from './fakes/model.ts';
 import { Program, runInProcess, until } from './fakes/program.ts';
 import { FakeRegistry } from './fakes/registry.ts';
-import { FakeS3 } from './fakes/s3.ts';
+import type { FakeS3 } from './fakes/s3.ts';
 
 const day = 86_400_000;
 const tiny = tinyLlama();
 const bytes = [...tiny.values()].reduce((sum, content: Content) => sum + sizeOf(content), 0);
 
+let cache: FakeCache;
 let hub: FakeHub;
 let s3: FakeS3;
 let registry: FakeRegistry;
 let dir: string;
 let env: Record<string, string>;
 beforeEach(async () => {
-  hub = await new FakeHub().listen();
-  hub.addRepo({ id: 'acme/tiny', files: tiny });
-  s3 = new FakeS3();
-  await s3.listen();
-  s3.createBucket('models');
+  cache = await openCache({ 'acme/tiny': tiny });
+  ({ hub, s3, dir, env } = cache);
   registry = new FakeRegistry();
   await registry.server.listen();
-  dir = await mkdtemp(join(tmpdir(), 'keep-'));
-  env = {
-    HF_ENDPOINT: hub.origin,
-    S3_BUCKET: 'models',
-    S3_ENDPOINT: s3.origin,
-    AWS_ACCESS_KEY_ID: s3.credentials.accessKeyId,
-    AWS_SECRET_ACCESS_KEY: s3.credentials.secretAccessKey,
-    WORKSPACE: join(dir, 'workspace'),
-    RETRIES: '1',
-  };
 });
-afterEach(async () => {
-  await Promise.all([hub.close(), s3.close(), registry.server.close()]);
-  await rm(dir, { recursive: true });
-});
+afterEach(async () => await Promise.all([cache.close(), registry.server.close()]));
 
 const run = (step: Step, argv: readonly string[] = [], more: Record<string, string> = {}) => runInProcess(step, argv, { ...env, ...more });
 const withRegistry = () => ({ MODEL_REGISTRY_URL: registry.origin });

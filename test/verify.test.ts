@@ -1,5 +1,4 @@
-import { mkdtemp, readFile, rm, symlink, truncate, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFile, rm, symlink, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { compress } from '../tasks/compress/step.ts';
@@ -8,45 +7,31 @@ import { fetch as fetchStep } from '../tasks/fetch/step.ts';
 import { sync } from '../tasks/sync/step.ts';
 import { upload } from '../tasks/upload/step.ts';
 import { verify } from '../tasks/verify/step.ts';
+import { type FakeCache, openCache } from './fakes/cache.ts';
 import { bytesOf, sizeOf } from './fakes/content.ts';
-import { FakeHub } from './fakes/hub.ts';
+import type { FakeHub } from './fakes/hub.ts';
 import { tinyLlama } from './fakes/model.ts';
 import { runInProcess } from './fakes/program.ts';
-import { FakeS3 } from './fakes/s3.ts';
+import type { FakeS3 } from './fakes/s3.ts';
 
 const tiny = tinyLlama();
 const tokenizer = bytesOf(tiny.get('tokenizer.json')!);
 
+let cache: FakeCache;
 let hub: FakeHub;
 let s3: FakeS3;
 let dir: string;
 let env: Record<string, string>;
 let uri: string;
 beforeEach(async () => {
-  hub = await new FakeHub().listen();
-  hub.addRepo({ id: 'acme/tiny', files: tiny });
-  s3 = new FakeS3();
-  await s3.listen();
-  s3.createBucket('models');
-  dir = await mkdtemp(join(tmpdir(), 'verify-'));
-  env = {
-    HF_ENDPOINT: hub.origin,
-    S3_BUCKET: 'models',
-    S3_ENDPOINT: s3.origin,
-    AWS_ACCESS_KEY_ID: s3.credentials.accessKeyId,
-    AWS_SECRET_ACCESS_KEY: s3.credentials.secretAccessKey,
-    WORKSPACE: join(dir, 'workspace'),
-    RETRIES: '1',
-  };
+  cache = await openCache({ 'acme/tiny': tiny });
+  ({ hub, s3, dir, env } = cache);
   const published = await runInProcess(sync, ['--model-id=acme/tiny', '--model-version=1'], env);
   expect(published.exitCode, published.stderr).toBe(0);
   uri = published.results['model-uri'] ?? '';
   for (const server of [hub.hub, hub.cdn, s3]) server.requests.length = 0;
 });
-afterEach(async () => {
-  await Promise.all([hub.close(), s3.close()]);
-  await rm(dir, { recursive: true });
-});
+afterEach(async () => await cache.close());
 
 const run = (argv: readonly string[] = [], more: Record<string, string> = {}) => runInProcess(verify, argv, { ...env, ...more });
 const modelGets = () => s3.seen(/^GET \/models\/model-data\//);
