@@ -248,7 +248,7 @@ describe('Grafana', () => {
   });
 
   test('variables that are used are declared', () => {
-    const builtIn = ['__range', '__rate_interval', '__all'];
+    const builtIn = ['__range', '__interval', '__all'];
     const used = new Set([...text.matchAll(/\$\{?(\w+)/g)].map(([, name = '']) => name).filter((name) => !builtIn.includes(name)));
     expect([...used].sort()).toEqual(templating.list.map(({ name }) => name).sort());
   });
