@@ -1,11 +1,14 @@
 import { lookup } from 'node:dns/promises';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { doctor } from '../tasks/doctor/step.ts';
+import { makeCertificate } from './fakes/certificate.ts';
 import { Program, runInProcess, until } from './fakes/program.ts';
 import { FakeS3, type FakeS3Options, s3Answer } from './fakes/s3.ts';
+
+const certificate = makeCertificate();
 
 let s3: FakeS3;
 let env: Record<string, string>;
@@ -147,6 +150,24 @@ describe('doctor', () => {
     const { exitCode, report } = await ask();
     expect([exitCode, report.region]).toEqual([0, 'eu-north-7']);
     expect(report.settings.vllm.AWS_REGION).toBe('eu-north-7');
+  });
+
+  test.skipIf(certificate === undefined)('a CA of its own: KServe gets it from a ConfigMap, and the command that makes it', async () => {
+    await s3.close();
+    s3 = new FakeS3();
+    await s3.listen({ tls: certificate! });
+    s3.createBucket('models');
+    const dir = await mkdtemp(join(tmpdir(), 'doctor-'));
+    const bundle = join(dir, 'ca.pem');
+    await writeFile(bundle, certificate!.cert);
+    env = { ...env, S3_ENDPOINT: s3.origin, CA_BUNDLE: bundle };
+    const { stdout, exitCode, stderr } = await runInProcess(doctor, [], env, { terminal: true });
+    expect(exitCode, stderr).toBe(0);
+    expect(stdout).toContain(`kubectl create configmap s3-ca --from-file=cabundle.crt=${bundle}`);
+    expect(stdout).toContain('serving.kserve.io/s3-cabundle-configmap: s3-ca');
+    expect(stdout).toContain('serving.kserve.io/s3-usehttps: "1"');
+    expect(stdout).toContain(`AWS_CA_BUNDLE=${bundle}`);
+    await rm(dir, { recursive: true });
   });
 
   test('exit codes: no bucket 3, denied 4, a wrong clock 4 with how wrong, unreachable 5, not usable 7', async () => {

@@ -30,7 +30,7 @@ const meanings: Record<string, [asks: string, otherwise: string]> = {
 };
 
 /** A report for people. */
-export function showReport(uri: string, list: readonly Finding[], { modelferry, kserve, vllm }: Recommended): string {
+export function showReport(uri: string, list: readonly Finding[], { modelferry, kserve, kserveCa, vllm }: Recommended): string {
   const checks = list.map(({ check, verdict, detail }) => {
     const [asks = check, otherwise = ''] = meanings[check] ?? [];
     const rest = [detail, verdict === 'no' ? otherwise : ''].filter((text) => text);
@@ -43,6 +43,7 @@ export function showReport(uri: string, list: readonly Finding[], { modelferry, 
     '\n# modelferry: environment (credentials as ever)\n',
     ...env(modelferry),
     '\n# KServe: annotations of the Secret with AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, named by the service account\n',
+    ...(kserveCa === undefined ? [] : [`# its CA, in the namespace of the server: ${kserveCa}\n`]),
     stringify(kserve),
     '\n# vLLM, Run:ai model streamer: environment\n',
     ...env(vllm),

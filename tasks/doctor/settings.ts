@@ -1,12 +1,17 @@
 import type { S3Settings } from '../../lib/s3-settings.ts';
 import type { Findings } from './findings.ts';
 
+/** KServe mounts a CA from a ConfigMap of the same namespace; it has the name `cabundle.crt` there (KServe documentation, "S3 with a private CA"). */
+const caConfigMap = 's3-ca';
+
 /** What to give each of the programs that read or write this bucket. No secret is in it. */
 export interface Recommended {
   /** Environment of our steps. */
   modelferry: Record<string, string>;
   /** A Secret for KServe's storage initializer, as far as it is not secret. */
   kserve: { apiVersion: 'v1'; kind: 'Secret'; metadata: { name: string; annotations: Record<string, string> } };
+  /** The command that makes the ConfigMap which the Secret names; undefined where no private CA is used. */
+  kserveCa?: string;
   /** Environment of vLLM, and of the Run:ai model streamer in it. */
   vllm: Record<string, string>;
 }
@@ -42,7 +47,7 @@ export function recommend(
     'serving.kserve.io/s3-verifyssl': '1',
     'serving.kserve.io/s3-usevirtualbucket': String(!pathStyle),
     'serving.kserve.io/s3-useanoncredential': 'false',
-    ...(caBundle === undefined ? {} : { 'serving.kserve.io/s3-cabundle': caBundle }),
+    ...(caBundle === undefined ? {} : { 'serving.kserve.io/s3-cabundle-configmap': caConfigMap }),
   };
   const vllm = {
     ...(settings.endpoint === undefined ? {} : { AWS_ENDPOINT_URL: settings.endpoint }),
@@ -53,5 +58,11 @@ export function recommend(
     ...(trailers ? {} : { AWS_REQUEST_CHECKSUM_CALCULATION: 'when_required', AWS_RESPONSE_CHECKSUM_VALIDATION: 'when_required' }),
     ...(caBundle === undefined ? {} : { AWS_CA_BUNDLE: caBundle }),
   };
-  return { modelferry, kserve: { apiVersion: 'v1', kind: 'Secret', metadata: { name: 's3-credentials', annotations } }, vllm };
+  const kserveCa = `kubectl create configmap ${caConfigMap} --from-file=cabundle.crt=${caBundle}`;
+  return {
+    modelferry,
+    ...(caBundle === undefined ? {} : { kserveCa }),
+    kserve: { apiVersion: 'v1', kind: 'Secret', metadata: { name: 's3-credentials', annotations } },
+    vllm,
+  };
 }
