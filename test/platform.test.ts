@@ -156,7 +156,7 @@ describe('pods that fetch', () => {
 describe('Backstage', () => {
   interface Template {
     spec: {
-      parameters: { required: string[]; properties: Record<string, { pattern?: string; default?: string }> }[];
+      parameters: { required: string[]; properties: Record<string, { pattern?: string; default?: string | boolean }> }[];
       steps: { action: string; input: { values?: object } }[];
     };
   }
@@ -164,7 +164,7 @@ describe('Backstage', () => {
   const skeleton = read('workflows/backstage/skeleton/model.yaml');
   const asked = Object.assign({}, ...template.spec.parameters.map(({ properties }) => properties)) as Record<
     string,
-    { pattern?: string; default?: string }
+    { pattern?: string; default?: string | boolean }
   >;
 
   test('what is asked for is what the skeleton takes, and what the graph has', () => {
@@ -181,11 +181,11 @@ describe('Backstage', () => {
     const values: Record<string, string> = { name: 'tiny', revision: '1.0', modelId: 'acme/it "s: #1' };
     const text = skeleton.replace(/\$\{\{ values\.(\w+)( \| dump)? \}\}/g, (_, name: string, dump?: string) => {
       const value = values[name] ?? asked[name]?.default ?? 'x';
-      return dump ? JSON.stringify(value) : value;
+      return dump ? JSON.stringify(value) : String(value);
     });
     expect(parse(text)).toMatchObject({
       metadata: { name: 'tiny' },
-      spec: { revision: '1.0', modelId: 'acme/it "s: #1', clusterName: '' },
+      spec: { revision: '1.0', modelId: 'acme/it "s: #1', clusterName: '', createIdentity: false },
     });
   });
 });

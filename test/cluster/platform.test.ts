@@ -171,7 +171,9 @@ describe.concurrent('platform files', () => {
 
   test('the rendered Backstage skeleton, the examples and the plain Ray service are valid', async () => {
     const skeleton = readFileSync(join(root, 'workflows/backstage/skeleton/model.yaml'), 'utf8');
-    const rendered = skeleton.replace(/\$\{\{ values\.\w+( \| dump)? \}\}/g, (_, dump?: string) => (dump ? '"some-words"' : 'some-name'));
+    const rendered = skeleton.replace(/\$\{\{ values\.(\w+)( \| dump)? \}\}/g, (_, name: string, dump?: string) =>
+      name.startsWith('create') ? 'true' : dump ? '"some-words"' : 'some-name',
+    );
     const check = (text: string) => run('kubectl', ['-n', site.namespace, 'apply', '--dry-run=server', '-f', '-'], text);
     await check(rendered);
     await check(readExample('workflows/kro/example.yaml'));
