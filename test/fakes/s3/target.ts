@@ -13,7 +13,8 @@ export interface Target {
 
 /** Reads path style and virtual host style addresses. `isBucket` says whether a bucket of that name exists. */
 export function readTarget(request: IncomingMessage, domain: string, isBucket: (name: string) => boolean): Target {
-  const url = request.url ?? '/';
+  // The AWS client in C, which the Run:ai streamer reads with, names the server too (RFC 9112, absolute form).
+  const url = (request.url ?? '/').replace(/^https?:\/\/[^/?]*/, '');
   const mark = url.indexOf('?');
   const rawPath = mark < 0 ? url : url.slice(0, mark);
   const query = new Map<string, string>();
