@@ -251,6 +251,8 @@ export interface PublishOptions extends SelectionOptions, HubOptions, StoreOptio
   modelVersion?: string;
   /** Replace what is published at that place. */
   replace?: boolean;
+  /** Say what may keep a server from it (the default), refuse it then, or do not look. */
+  lint?: 'warn' | 'error' | 'off';
   waitTimeout?: Duration;
 }
 
@@ -287,7 +289,6 @@ export interface UploadOptions extends Omit<PublishOptions, 'modelId' | 'revisio
   workspace?: string;
   /** As an earlier result gives it; default: the newest of the workspace. */
   manifest?: string;
-  lint?: 'warn' | 'error' | 'off';
 }
 
 /** Publishes a model of the workspace. */
