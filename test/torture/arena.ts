@@ -1,4 +1,4 @@
-import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Manifest } from '../../lib/manifest.ts';
@@ -7,6 +7,7 @@ import { FakeHub } from '../fakes/hub.ts';
 import { tinyLlama } from '../fakes/model.ts';
 import { FakeRegistry } from '../fakes/registry.ts';
 import { FakeS3 } from '../fakes/s3.ts';
+import { filesBelow, heldModels } from './folders.ts';
 
 export type StoreKind = 's3' | 'folder';
 
@@ -26,6 +27,8 @@ export class Arena {
   readonly s3 = new FakeS3();
   readonly registry = new FakeRegistry();
   readonly models: ReadonlyMap<string, Files>;
+  /** The digest of the manifest that a run makes which nobody hits, by the folder in its workspace. */
+  readonly derived = new Map<string, string>();
   readonly kind: StoreKind;
   readonly dir: string;
   readonly partSize: number;
@@ -135,10 +138,20 @@ export class Arena {
     return [...[...(await this.keys()).keys()].filter((key) => !wanted.has(key)), ...uploads];
   }
 
-  /** What lies in a workspace besides whole models. */
-  async leftInWorkspace(name: string): Promise<string[]> {
-    const good = /^(model_s3_uri|model_version_id|acme--(one|two)\/[^/]+\/(manifest\.json|source\.json|run-id|files\/.+))$/;
-    return (await filesBelow(this.workspace(name))).filter((path) => !good.test(path)).map((path) => `${name}: ${path}`);
+  /** What is wrong with the models that a folder says it holds. */
+  async wrongLocally(name: string): Promise<string[]> {
+    const faults: string[] = [];
+    for (const { folder, manifest, sha256, faults: own } of await heldModels(this.workspace(name))) {
+      faults.push(...own.map((fault) => `${name}: ${fault}`));
+      const model = this.models.get(manifest.source.repo);
+      const derived = manifest.derived && this.derived.get(folder);
+      if (manifest.derived !== undefined) {
+        if (derived !== sha256) faults.push(`${name}: ${folder} is not what a run makes that nobody hits`);
+      } else if (model === undefined || [...model].some(([path, content]) => digestIn(manifest, path) !== sha256Of(content))) {
+        faults.push(`${name}: ${folder} is not ${manifest.source.repo}`);
+      }
+    }
+    return faults;
   }
 
   /** Bytes of model files that the store was sent, and that the Hub and its CDN gave. */
@@ -148,12 +161,6 @@ export class Arena {
   }
 }
 
-/** Every file and link below a folder, and every folder that has nothing in it. */
-async function filesBelow(dir: string): Promise<string[]> {
-  const entries = await readdir(dir, { withFileTypes: true, recursive: true }).catch(() => []);
-  const path = (entry: { parentPath: string; name: string }) => join(entry.parentPath, entry.name).slice(dir.length + 1);
-  const paths = entries.map(path);
-  return entries
-    .filter((entry) => !entry.isDirectory() || !paths.some((other) => other.startsWith(`${path(entry)}/`)))
-    .map((entry) => (entry.isDirectory() ? `${path(entry)}/` : path(entry)));
+function digestIn({ files }: Manifest, path: string): string | undefined {
+  return files.find((file) => file.path === path)?.sha256;
 }

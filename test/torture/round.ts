@@ -1,4 +1,6 @@
+import { sizeOf } from '../fakes/content.ts';
 import { Arena, inFlightBytes, repos, type StoreKind } from './arena.ts';
+import { heldModels, leftInFolder } from './folders.ts';
 import type { Random } from './random.ts';
 import { type Attempt, attempt, chooseStrike, type Signal, tail } from './strike.ts';
 import type { Call, Victim } from './victims.ts';
@@ -16,9 +18,12 @@ export interface RoundReport {
 /** How long (ms) runs take that nobody hits, as far as it is known by now: strikes are spread over that. */
 const usual = new Map<string, number>();
 
+/** Who waits for another one comes again so often at most. */
+const mostStages = 8;
+
 /**
- * One target, one to three writers, a few tries of each of which most are hit; then each is run once more and left alone. What must hold is
- * looked at after every try.
+ * One target, one to three writers, a few tries of each of which most are hit; then each is run once more and left alone, and what comes after
+ * it has its turn. What must hold is looked at after every try.
  */
 export async function round(victim: Victim, kind: StoreKind, random: Random): Promise<RoundReport> {
   const arena = await Arena.open(kind, random.pick([400_000, 3_000_000, 7_000_000, 11_000_000]));
@@ -27,30 +32,22 @@ export async function round(victim: Victim, kind: StoreKind, random: Random): Pr
   const rivals = writers > 1 && victim.publishes && !victim.registers && random.chance(0.4);
   const name = `${victim.name} ${kind} ${writers > 1 ? `${writers} ${rivals ? 'rivals' : 'writers'}${shared ? ', one workspace' : ''}` : '1 writer'}`;
   const report: RoundReport = { name, kills: { SIGKILL: 0, SIGTERM: 0 }, runs: 0, sentAgain: 0, gotAgain: 0, faults: [] };
+  const fight = new Fight(arena, victim, rivals, random, report);
   try {
     const calls: Call[] = [];
     for (let writer = 0; writer < writers; writer += 1) {
       calls.push(await victim.call(arena, rivals && writer % 2 === 1 ? repos[1] : repos[0], writer, shared));
     }
     const before = arena.moved;
-    const usualKey = `${victim.name} ${kind}`;
-    let hits = 0;
-    let last: Attempt[] = [];
-    for (let tries = random.between(1, 4); tries > 0; tries -= 1) {
-      const strikes = calls.map(() => (random.chance(0.85) ? chooseStrike(random, usual.get(usualKey) ?? 1500) : undefined));
-      last = await Promise.all(calls.map((call, index) => attempt(arena, call, strikes[index])));
-      for (const each of last) {
-        report.runs += 1;
-        if (each.struck) {
-          hits += 1;
-          report.kills[each.struck] += 1;
-        } else if (!mayEnd(each, rivals)) report.faults.push(`a run that was not hit: ${tail(each.ended)}`);
-      }
-      report.faults.push(...(await soundness(arena, victim)));
+    let stage = calls;
+    for (let stages = 0; stage.length > 0; stages += 1) {
+      if (stages === mostStages) throw new Error(`still not through: ${stage.map(({ program }) => program).join(', ')}`);
+      await fight.tries(stage);
+      stage = await fight.inPeace(stage);
     }
-    await end(arena, victim, calls, rivals, report, usualKey);
+    await end(arena, victim, calls, report);
     const { sent, got } = { sent: arena.moved.sent - before.sent, got: arena.moved.got - before.got };
-    count(arena, victim, calls, rivals, hits, { sent, got }, report);
+    count(arena, victim, calls, rivals, fight.hits, { sent, got }, report);
   } catch (error) {
     report.faults.push(String(error instanceof Error ? error.message : error));
   } finally {
@@ -60,19 +57,80 @@ export async function round(victim: Victim, kind: StoreKind, random: Random): Pr
   return report;
 }
 
-/** After the last run of each, left alone: the model is there, whole, and nothing else. */
-async function end(arena: Arena, victim: Victim, calls: Call[], rivals: boolean, report: RoundReport, usualKey: string): Promise<void> {
-  for (const [index, call] of calls.entries()) {
-    const final = await attempt(arena, call, undefined);
-    report.runs += 1;
-    if (!mayEnd(final, rivals)) report.faults.push(`the last run: ${tail(final.ended)}`);
-    if (index === 0) usual.set(usualKey, final.ms);
+class Fight {
+  /** Runs that did not come to their end. */
+  hits = 0;
+  readonly #arena: Arena;
+  readonly #victim: Victim;
+  readonly #rivals: boolean;
+  readonly #random: Random;
+  readonly #report: RoundReport;
+
+  constructor(arena: Arena, victim: Victim, rivals: boolean, random: Random, report: RoundReport) {
+    this.#arena = arena;
+    this.#victim = victim;
+    this.#rivals = rivals;
+    this.#random = random;
+    this.#report = report;
   }
-  report.faults.push(...(await soundness(arena, victim)));
+
+  /** All side by side, most of them hit, a few times. */
+  async tries(calls: readonly Call[]): Promise<void> {
+    for (let tries = this.#random.between(1, 4); tries > 0; tries -= 1) {
+      const strikes = calls.map((call) =>
+        this.#random.chance(0.85) ? chooseStrike(this.#random, usual.get(call.program) ?? 1500, call) : undefined,
+      );
+      for (const each of await Promise.all(calls.map((call, index) => attempt(this.#arena, call, strikes[index])))) {
+        this.#report.runs += 1;
+        if (each.struck) this.#report.kills[each.struck] += 1;
+        if (each.struck || each.ended.exitCode !== 0) this.hits += 1;
+        if (!each.struck) this.#judge('a run that was not hit', each);
+      }
+      await this.#look(calls);
+    }
+  }
+
+  /** One after the other, and nobody is hit. Gives what comes next. */
+  async inPeace(calls: readonly Call[]): Promise<Call[]> {
+    const next: Call[] = [];
+    for (const call of calls) {
+      const last = await attempt(this.#arena, call, undefined);
+      this.#report.runs += 1;
+      this.#judge(`the last run of ${call.program}`, last);
+      usual.set(call.program, last.ms);
+      next.push(...((await call.next?.(last.ended)) ?? []));
+    }
+    await this.#look(calls);
+    return next;
+  }
+
+  /** Done, or refused because the rival was first, or in the way. */
+  #judge(what: string, { ended }: Attempt): void {
+    const good = [0, ...(this.#rivals ? [7] : []), ...this.#victim.gives];
+    if (!good.includes(ended.exitCode ?? -1)) this.#report.faults.push(`${what}: ${tail(ended)}`);
+  }
+
+  /** What holds at every moment. */
+  async #look(calls: readonly Call[]): Promise<void> {
+    const { faults } = this.#report;
+    faults.push(...(await this.#arena.wrongBytes()));
+    for (const workspace of workspacesOf(calls)) faults.push(...(await this.#arena.wrongLocally(workspace)));
+    const live = this.#arena.registry.records('artifact').some(({ state }) => state === 'LIVE');
+    if (this.#victim.registers && live && (await this.#arena.manifest()) === undefined)
+      faults.push('registered as LIVE, but not published');
+  }
+}
+
+/** When all are through: the model is there, whole, and nothing else. */
+async function end(arena: Arena, victim: Victim, calls: readonly Call[], report: RoundReport): Promise<void> {
   if (victim.publishes && (await arena.manifest()) === undefined) report.faults.push('nothing is published at the end');
   if (victim.publishes) report.faults.push(...(await arena.leftInStore()).map((what) => `left behind: ${what}`));
-  for (const workspace of new Set(calls.flatMap(({ workspace: each }) => each ?? []))) {
-    report.faults.push(...(await arena.leftInWorkspace(workspace)).map((what) => `left behind in workspace ${what}`));
+  for (const workspace of workspacesOf(calls)) {
+    const dir = arena.workspace(workspace);
+    report.faults.push(...(await leftInFolder(dir, victim.named)).map((what) => `left behind in workspace ${workspace}: ${what}`));
+    const held = await heldModels(dir);
+    const whole = held.some(({ manifest }) => (manifest.derived !== undefined) === victim.offline);
+    if (!whole && victim.name !== 'register') report.faults.push(`workspace ${workspace} has no model at the end`);
   }
   if (victim.registers) {
     const kinds = (['model', 'version', 'artifact'] as const).map((kind) => arena.registry.records(kind).length);
@@ -81,42 +139,29 @@ async function end(arena: Arena, victim: Victim, calls: Call[], rivals: boolean,
   }
 }
 
-/** Done, or refused because the rival was first. */
-function mayEnd({ ended }: Attempt, rivals: boolean): boolean {
-  return ended.exitCode === 0 || (rivals && ended.exitCode === 7);
-}
-
-/** What holds at every moment. */
-async function soundness(arena: Arena, victim: Victim): Promise<string[]> {
-  const faults = await arena.wrongBytes();
-  const live = arena.registry.records('artifact').some(({ state }) => state === 'LIVE');
-  if (victim.registers && live && (await arena.manifest()) === undefined) faults.push('registered as LIVE, but not published');
-  return faults;
-}
-
 /** A rerun sends what is missing: no more than was on its way at each hit. Rivals throw each other's parts away. */
 function count(
   arena: Arena,
   victim: Victim,
-  calls: Call[],
+  calls: readonly Call[],
   rivals: boolean,
   hits: number,
   { sent, got }: { sent: number; got: number },
   report: RoundReport,
 ): void {
-  const size = [...(arena.models.get(repos[0]) ?? [])].reduce(
-    (sum, [, content]) => sum + ('size' in content ? content.size : content.length),
-    0,
-  );
-  const workspaces = new Set(calls.map(({ workspace }) => workspace)).size;
+  const size = [...(arena.models.get(repos[0]) ?? [])].reduce((sum, [, content]) => sum + sizeOf(content), 0);
   if (victim.publishes && arena.kind === 's3' && !rivals) {
     report.sentAgain = Math.max(0, sent - size);
     if (report.sentAgain > hits * inFlightBytes) report.faults.push(`${report.sentAgain} bytes were sent again after ${hits} hits`);
   }
   if (victim.resumesFromHub) {
-    report.gotAgain = Math.max(0, got - size * workspaces);
+    report.gotAgain = Math.max(0, got - size * new Set(calls.map(({ workspace, repo }) => `${workspace} ${repo}`)).size);
     // Listings and headers of every run come on top.
     const allowed = hits * inFlightBytes + report.runs * 100_000;
     if (report.gotAgain > allowed) report.faults.push(`${report.gotAgain} bytes were downloaded again after ${hits} hits`);
   }
+}
+
+function workspacesOf(calls: readonly Call[]): string[] {
+  return [...new Set(calls.flatMap(({ workspace }) => workspace ?? []))];
 }

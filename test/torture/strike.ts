@@ -1,3 +1,4 @@
+import { mkdirSync, watch as watchFolder } from 'node:fs';
 import type { Ended } from '../fakes/program.ts';
 import { Program } from '../fakes/program.ts';
 import type { FakeServer } from '../fakes/server.ts';
@@ -7,10 +8,10 @@ import type { Call } from './victims.ts';
 
 export type Signal = 'SIGKILL' | 'SIGTERM';
 
-/** When a process is hit: after a time, at the nth request that a server sees or has answered, at the nth line of its log. */
+/** When a process is hit: after a time, at the nth request that a server sees or has answered, line of its log, or change in its workspace. */
 export interface Strike {
   signal: Signal;
-  at: { ms: number } | { request: number } | { answer: number } | { line: number };
+  at: { ms: number } | { request: number } | { answer: number } | { line: number } | { change: number };
 }
 
 export interface Attempt {
@@ -21,13 +22,16 @@ export interface Attempt {
 }
 
 /** `usualMs`: how long such a run takes when it is left alone. */
-export function chooseStrike(random: Random, usualMs: number): Strike {
+export function chooseStrike(random: Random, usualMs: number, { program, workspace }: Call): Strike {
   const signal = random.chance(1 / 3) ? 'SIGTERM' : 'SIGKILL';
+  const time = { ms: random.between(1, Math.ceil(usualMs)) };
+  const ofDisk = { change: random.between(1, 80) };
+  const ofWire = [{ request: random.between(1, 30) }, { answer: random.between(1, 30) }];
   const at = random.pick<Strike['at']>([
-    { ms: random.between(1, Math.ceil(usualMs)) },
-    { request: random.between(1, 30) },
-    { answer: random.between(1, 30) },
+    time,
     { line: random.between(1, 12) },
+    ...(program === 'compress' ? [time, ofDisk, ofDisk] : ofWire),
+    ...(workspace === undefined ? [] : [ofDisk]),
   ]);
   return { signal, at };
 }
@@ -38,7 +42,8 @@ const graceMs = 26_000;
 const hangMs = 120_000;
 
 /** Runs a call, and hits it once if a strike is given. Never leaves a process behind. */
-export async function attempt(arena: Arena, { program, env }: Call, strike: Strike | undefined): Promise<Attempt> {
+export async function attempt(arena: Arena, call: Call, strike: Strike | undefined): Promise<Attempt> {
+  const { program, env } = call;
   const startedAt = performance.now();
   const run = new Program(program, [], { ...arena.env, ...env });
   let struckAt = 0;
@@ -47,7 +52,7 @@ export async function attempt(arena: Arena, { program, env }: Call, strike: Stri
     struckAt = performance.now();
     run.child.kill(strike.signal);
   };
-  const calm = strike && watch(arena, run, strike.at, hit);
+  const calm = strike && watch(arena, call, run, strike.at, hit);
   const hung = setTimeout(() => run.child.kill('SIGKILL'), hangMs);
   const ended = await run.ended;
   clearTimeout(hung);
@@ -66,7 +71,7 @@ export function tail({ exitCode, stderr }: Ended): string {
   return `exit ${exitCode}: ${stderr.split('\n').slice(-4).join(' | ').slice(-1500)}`;
 }
 
-function watch(arena: Arena, { child }: Program, at: Strike['at'], hit: () => void): () => void {
+function watch(arena: Arena, { workspace }: Call, { child }: Program, at: Strike['at'], hit: () => void): () => void {
   if ('ms' in at) {
     const timer = setTimeout(hit, at.ms);
     return () => clearTimeout(timer);
@@ -81,6 +86,14 @@ function watch(arena: Arena, { child }: Program, at: Strike['at'], hit: () => vo
       for (const _ of text.toString().matchAll(/\n/g)) count(at.line);
     });
     return () => {};
+  }
+  if ('change' in at) {
+    const dir = arena.workspace(workspace ?? '');
+    mkdirSync(dir, { recursive: true });
+    const watcher = watchFolder(dir, { recursive: true }, () => count(at.change));
+    // What goes away while it is looked at is no fault.
+    watcher.on('error', () => {});
+    return () => watcher.close();
   }
   const servers: FakeServer[] = [arena.hub.hub, arena.hub.cdn, arena.s3, arena.registry.server];
   if ('request' in at) {
