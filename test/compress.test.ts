@@ -1,9 +1,10 @@
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { lstat, mkdtemp, open, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { lstat, mkdir, mkdtemp, open, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { ownHolder } from '../lib/holder.ts';
 import { sha256Of } from '../lib/integrity.ts';
 import { type Manifest, parseManifest } from '../lib/manifest.ts';
 import { type Method, methods, quantizationConfig, schemeOf } from '../lib/quantization/schemes.ts';
@@ -84,6 +85,9 @@ async function manifestAndFiles(dir: string): Promise<Record<string, string>> {
   });
   return { ...Object.fromEntries(await Promise.all(digests)), manifest: sha256Of(manifest) };
 }
+
+/** As a process left it that is gone. */
+const deadLock = JSON.stringify({ ...ownHolder(), pid: 2 ** 22, startTime: '1' });
 
 const schemeName = (method: Method) => method.toUpperCase().replaceAll('-', '_');
 
@@ -315,6 +319,36 @@ describe('a run', () => {
     expect([existsSync(filesDir), existsSync(join(source, 'manifest.json'))]).toEqual([false, false]);
     await manifestAndFiles(dir);
     expect((await compressed(args)).ended.stdout).toBe(ended.stdout);
+  });
+
+  test('that was killed right before its end: the next one clears up behind it', async () => {
+    const { dir: source } = await fill('llama-bf16', { 'tokenizer.json': '{"a":1}' });
+    const { dir } = await compressed(['--method', 'w4a16']);
+    const whole = await readdir(dir);
+    await mkdir(join(dir, 'partial'));
+    await writeFile(join(dir, 'partial/plan'), 'anything');
+    await writeFile(join(dir, 'lock'), deadLock);
+    await compressed(['--method', 'w4a16']);
+    expect(await readdir(dir)).toEqual(whole);
+    // Also when it had begun to delete its source.
+    await rm(join(source, 'manifest.json'));
+    await compressed(['--method', 'w4a16', '--remove-source']);
+    expect(await readdir(source)).toEqual([]);
+    await manifestAndFiles(dir);
+  });
+
+  test('that is asked to remove the source of what is there removes it, and no other model', async () => {
+    const { dir: source } = await fill('llama-bf16');
+    const { manifest } = await compressed(['--method', 'w4a16']);
+    const own = await readFile(join(source, 'manifest.json'));
+    await writeFile(join(source, 'manifest.json'), own.toString().replace(/[0-9a-f]{64}/, 'f'.repeat(64)));
+    await utimes(join(source, 'manifest.json'), 0, 0);
+    await compressed(['--method', 'w4a16', '--remove-source']);
+    expect(existsSync(join(source, 'files'))).toBe(true);
+    await writeFile(join(source, 'manifest.json'), own);
+    await utimes(join(source, 'manifest.json'), 0, 0);
+    expect((await compressed(['--method', 'w4a16', '--remove-source'])).manifest).toEqual(manifest);
+    expect(await readdir(source)).toEqual([]);
   });
 
   test('passes the model on by method none, and by COMPRESS_MODEL=false; true is w4a16', async () => {

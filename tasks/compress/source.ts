@@ -45,7 +45,8 @@ export async function findSource({ workspace, manifest: named, manifestSha256 }:
   });
 }
 
-async function read(path: string, sha256?: string): Promise<Found> {
+/** A manifest and its folder. Throws `not-found`, and `integrity` when it has not that digest. */
+export async function read(path: string, sha256?: string): Promise<Found> {
   const bytes = await readManifestFile(path);
   return { manifest: parseManifest(bytes, path, sha256), bytes, path, folder: folderAt(dirname(path)) };
 }

@@ -9,6 +9,7 @@ import { manifestResults } from '../../lib/params/results.ts';
 import { isSkipped, passOn, resultsOf } from '../../lib/pass-on.ts';
 import { type ModelFolder, manifestResult, modelFolder, writeAtomically } from '../../lib/workspace.ts';
 import { archiving } from './archive.ts';
+import { clearUp, removeSource } from './clear-up.ts';
 import { quantizing } from './quantization.ts';
 import { type Found, findSource, finishedOutput } from './source.ts';
 import { isDerivation } from './wanted.ts';
@@ -34,9 +35,16 @@ export const compress = defineStep({
     }
     const way = method === archiveMethod ? archiving(params) : quantizing({ ...params, method });
     const source = await findSource(params, way);
-    if (isDerivation(source.manifest, way)) return await nothingToDo(source, params, ctx);
+    const { waitTimeout } = params;
     const { repo, commit } = source.manifest.source;
-    const folder = modelFolder(workspace, repo, commit, source.manifest.selection, way.suffix);
+    const folderOf = (suffix: string) => modelFolder(workspace, repo, commit, source.manifest.selection, suffix);
+    if (isDerivation(source.manifest, way)) {
+      const tools = { log, signal: ctx.signal, waitTimeout };
+      if (!ctx.dryRun) await clearUp(source.folder, tools);
+      if (!ctx.dryRun && params.removeSource) await removeSource(folderOf(''), source.manifest, tools);
+      return await nothingToDo(source, params, ctx);
+    }
+    const folder = folderOf(way.suffix);
 
     const { totalBytes } = source.manifest;
     if (ctx.dryRun) {
@@ -46,10 +54,11 @@ export const compress = defineStep({
       return { manifest: manifestResult(workspace, folder), 'manifest-sha256': '', commit, ...counts };
     }
 
-    return await withLock(folder.lock, { log, signal: ctx.signal, waitTimeout: params.waitTimeout }, async (signal) => {
+    return await withLock(folder.lock, { log, signal: ctx.signal, waitTimeout }, async (signal) => {
       const finished = await finishedOutput(folder, way, source);
       if (finished) {
         await rm(folder.partial, { recursive: true, force: true });
+        if (params.removeSource) await removeSource(source.folder, finished.manifest, { log, signal, waitTimeout });
         return await nothingToDo(finished, params, ctx);
       }
       const startedAt = Date.now();
@@ -58,7 +67,7 @@ export const compress = defineStep({
       if (work.dropped.length > 0) log.warn({ files: work.dropped }, 'weights in other formats are not kept');
       const made = await work.make(folder, { log, progress, signal });
       await copyReport(folder, method, params.reportDir);
-      if (params.removeSource) await removeSource(source, { ...ctx, signal });
+      if (params.removeSource) await removeSource(source.folder, made.manifest, { log, signal, waitTimeout });
       log.info(
         { model: repo, commit, method, bytes: made.manifest.totalBytes, bytesBefore: totalBytes, ms: Date.now() - startedAt },
         'compress done',
@@ -89,14 +98,4 @@ async function copyReport({ dir }: ModelFolder, method: string, reportDir: strin
     const bytes = await readFile(join(dir, name));
     await writeAtomically(join(reportDir, name), bytes);
   }
-}
-
-/** The manifest goes first: what it says must be there. Files that both models have stay, by their other name. */
-async function removeSource({ folder }: Found, { log, signal }: Pick<StepContext, 'log' | 'signal'>): Promise<void> {
-  await withLock(folder.lock, { log, signal }, async () => {
-    await rm(folder.manifest, { force: true });
-    await rm(folder.files, { recursive: true, force: true });
-    await rm(folder.source, { force: true });
-    log.info({ folder: folder.dir }, 'the model as it was downloaded is deleted');
-  });
 }
