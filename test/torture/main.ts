@@ -4,7 +4,7 @@ import { parseArgs } from 'node:util';
 import type { StoreKind } from './arena.ts';
 import { Random } from './random.ts';
 import { type RoundReport, round } from './round.ts';
-import { victims } from './victims.ts';
+import { type Victim, victims } from './victims.ts';
 
 /**
  * `npm run torture -- [--seconds 300] [--seed N] [--only sync]`: programs are killed at random, run again, and killed again; what must hold is
@@ -24,10 +24,10 @@ const random = new Random(seed);
 const say = (text: string) => process.stdout.write(`${text}\n`);
 say(`torture: seed ${seed}, ${values.seconds} s`);
 
-const kinds: StoreKind[] = ['s3', 'folder'];
+const kindsOf = ({ offline }: Victim): StoreKind[] => (offline ? ['folder'] : ['s3', 'folder']);
 const pairs = victims
   .filter(({ name }) => values.only === undefined || name === values.only)
-  .flatMap((victim) => kinds.map((kind) => ({ victim, kind })));
+  .flatMap((victim) => kindsOf(victim).map((kind) => ({ victim, kind })));
 let waiting: typeof pairs = [];
 const reports: RoundReport[] = [];
 
