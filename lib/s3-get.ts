@@ -5,6 +5,7 @@ import { type HttpAnswer, networkError, readBody, readInto, send, shownUrl } fro
 import type { Log } from './log.ts';
 import { agents } from './network.ts';
 import { s3Hint, s3Kind } from './s3/codes.ts';
+import { hasObjectHeaders, NoS3, noS3Hint } from './s3/foreign.ts';
 import { credentialsOf, regionOf, type S3Settings } from './s3-settings.ts';
 import { PreconditionFailed, type RangeOptions } from './store.ts';
 import { retry, retryAfterMs } from './transfer/retry.ts';
@@ -31,6 +32,7 @@ export async function s3Get(key: string, { settings, retries, stallTimeout, sign
     const headers = await signedHeaders(url, settings, region);
     const answer = await send(url.href, { headers, signal, stallTimeout });
     const body = await readBody(answer);
+    if (answer.status === 200 && !hasObjectHeaders(answer.headers)) throw noS3(doing, url, answer);
     if (answer.status === 200) return body;
     const text = body.toString('utf8');
     const code = elementOf(text, 'Code');
@@ -90,6 +92,7 @@ function isRange({ status, headers }: Pick<Head, 'status' | 'headers'>, range: s
 async function refused(doing: string, url: URL, answer: HttpAnswer): Promise<Error> {
   if (answer.status < 300) {
     answer.body.destroy();
+    if (!hasObjectHeaders(answer.headers)) return noS3(doing, url, answer);
     return new StepError(
       'integrity',
       `failed to ${doing}: another range came than was asked for (${answer.headers['content-range'] ?? 'none'})`,
@@ -100,6 +103,10 @@ async function refused(doing: string, url: URL, answer: HttpAnswer): Promise<Err
   if (answer.status === 412) return new PreconditionFailed(doing);
   if (answer.status === 416) return new StepError('integrity', `failed to ${doing}: it is shorter than expected`);
   return failure(doing, url, answer, code, message);
+}
+
+function noS3(doing: string, { origin }: URL, answer: HttpAnswer): StepError {
+  return new StepError('usage', `failed to ${doing}: ${new NoS3(origin, answer, false).message}`, { hint: noS3Hint });
 }
 
 /** Where an object is: the bucket in the path or in the host name. */

@@ -9,6 +9,7 @@ import {
   GetPublicAccessBlockCommand,
   HeadBucketCommand,
   type LifecycleRule,
+  ListObjectsV2Command,
   PutBucketEncryptionCommand,
   PutBucketLifecycleConfigurationCommand,
   PutBucketVersioningCommand,
@@ -18,6 +19,7 @@ import {
 import { kindOf, StepError } from '../errors.ts';
 import { regionOf } from '../s3-settings.ts';
 import type { S3Connection } from './connection.ts';
+import { isUnexplained } from './errors.ts';
 import { isReplaced, type OwnRules, rulesOf, sameRules, withFilter } from './lifecycle.ts';
 
 /** `done`: it is so now; `already`: it was; `not-supported`: this store has no such thing, or takes it and forgets it; `wanted`: a dry run would. */
@@ -57,6 +59,14 @@ export class BucketSettings {
       await head();
       return 'already';
     } catch (error) {
+      // HEAD has no body that could say why; the answer to a listing has.
+      if (isUnexplained(error)) {
+        const MaxKeys = 1;
+        await this.#s3.send('look at the bucket', (client, sent) =>
+          client.send(new ListObjectsV2Command({ Bucket: bucket, MaxKeys }), sent),
+        );
+        return 'already';
+      }
       if (kindOf(error) !== 'not-found') throw error;
     }
     if (this.#dryRun) return 'wanted';

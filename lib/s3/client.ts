@@ -1,6 +1,10 @@
+import { Readable } from 'node:stream';
 import { S3Client } from '@aws-sdk/client-s3';
+import type { HttpRequest, HttpResponse } from '@smithy/core/protocols';
+import { StepError } from '../errors.ts';
 import { regionOf, type S3Settings } from '../s3-settings.ts';
 import { version } from '../version.ts';
+import { hasDocument, hasObjectHeaders, isAboutObject, isDocument, NoS3 } from './foreign.ts';
 import { overSend } from './handler.ts';
 
 export interface ClientOptions {
@@ -41,5 +45,41 @@ export async function makeClient({ settings, stallTimeout, onDate }: ClientOptio
     },
     { step: 'deserialize', priority: 'low', name: 'storeClock' },
   );
+  let wasOne = false;
+  client.middlewareStack.add(
+    (next, { commandName = '' }) =>
+      async (args) => {
+        const result = await next(args);
+        const response = result.response as HttpResponse;
+        if (response.statusCode >= 300) return result;
+        if (hasDocument(commandName)) response.body = await wholeBody(response.body as Readable);
+        const good = hasDocument(commandName)
+          ? isDocument(commandName, response.body as Buffer)
+          : !isAboutObject(commandName) || hasObjectHeaders(response.headers);
+        if (!good) throw foreign(args.request as HttpRequest, response, wasOne);
+        wasOne ||= hasDocument(commandName) || isAboutObject(commandName);
+        return result;
+      },
+    { step: 'deserialize', priority: 'low', name: 'isAnS3' },
+  );
   return client;
+}
+
+/** Documents of S3 are pages of at most 1000 entries. */
+const documentLimit = 64 * 1024 ** 2;
+
+async function wholeBody(body: Readable): Promise<Buffer> {
+  const pieces: Buffer[] = [];
+  let size = 0;
+  for await (const piece of body as AsyncIterable<Buffer>) {
+    size += piece.length;
+    if (size > documentLimit) throw new StepError('integrity', `failed to read an answer of S3: it is over ${documentLimit} bytes`);
+    pieces.push(piece);
+  }
+  return Buffer.concat(pieces, size);
+}
+
+function foreign({ protocol, hostname, port }: HttpRequest, { statusCode, headers, body }: HttpResponse, wasOne: boolean): NoS3 {
+  if (body instanceof Readable) body.destroy();
+  return new NoS3(`${protocol}//${hostname}${port === undefined ? '' : `:${port}`}`, { status: statusCode, headers }, wasOne);
 }

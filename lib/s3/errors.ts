@@ -3,11 +3,16 @@ import { type ErrorKind, kindOf, messageOf, StepError } from '../errors.ts';
 import { PreconditionFailed } from '../store.ts';
 import { retryAfterMs } from '../transfer/retry.ts';
 import { s3Hint, s3Kind } from './codes.ts';
+import { NoS3, noS3Hint } from './foreign.ts';
 
 /** Classes what the SDK threw, by status and code; the message names what was done to which object. Our own abort passes as it is. */
 export function s3Error(error: unknown, doing: string, signal: AbortSignal | undefined): unknown {
   if (signal?.aborted) return signal.reason;
   if (error instanceof StepError || error instanceof PreconditionFailed) return error;
+  if (error instanceof NoS3) {
+    const kind = error.wasOne ? 'transient' : 'usage';
+    return new StepError(kind, `failed to ${doing}: ${messageOf(error)}`, { hint: noS3Hint, cause: error });
+  }
   const name = error instanceof Error ? error.name : '';
   const status = error instanceof S3ServiceException ? error.$metadata.httpStatusCode : undefined;
   if (status === 412 || name === 'PreconditionFailed') return new PreconditionFailed(doing);
@@ -27,4 +32,15 @@ function byCause(error: unknown): ErrorKind {
   const kind = kindOf(error);
   const known = error instanceof TypeError || error instanceof RangeError || error instanceof ReferenceError;
   return kind === 'bug' && !known ? 'transient' : kind;
+}
+
+/** The HTTP status behind an error of ours; undefined when there was no answer. */
+export function statusOf(error: unknown): number | undefined {
+  const cause = error instanceof StepError ? error.cause : error;
+  return cause instanceof S3ServiceException ? cause.$metadata.httpStatusCode : undefined;
+}
+
+/** True for a HEAD that was refused: its answer has no code, and the status alone may be a bad key, an ended token, a wrong clock or another region. */
+export function isUnexplained(error: unknown): boolean {
+  return [301, 307, 400, 403].includes(statusOf(error) ?? 0);
 }

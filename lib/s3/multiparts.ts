@@ -13,6 +13,7 @@ import type { MultipartUpload, ObjectInfo, OpenUpload, StoredPart, StoreLimits, 
 import { mapLimited } from '../transfer/pool.ts';
 import { crc32Base64 } from './checksums.ts';
 import type { S3Connection } from './connection.ts';
+import { NoS3 } from './foreign.ts';
 import { checksumOf, copySource, quoted, unquoted } from './values.ts';
 
 /** Large enough for few requests, small enough for several at once; a part that is copied costs no memory here. */
@@ -75,7 +76,8 @@ export class Multiparts {
         marker = { KeyMarker: page.NextKeyMarker, UploadIdMarker: page.NextUploadIdMarker };
       }
     } catch (error) {
-      if (kindOf(error) === 'denied' || kindOf(error) === 'usage') return undefined;
+      const noS3 = error instanceof StepError && error.cause instanceof NoS3;
+      if (!noS3 && ['denied', 'usage'].includes(kindOf(error))) return undefined;
       throw error;
     }
   }

@@ -25,6 +25,7 @@ import {
 import { mapLimited } from '../transfer/pool.ts';
 import { crc32Base64, partHasBytes } from './checksums.ts';
 import { leaveUnsigned, type S3Connection } from './connection.ts';
+import { isUnexplained, statusOf } from './errors.ts';
 import { Multiparts } from './multiparts.ts';
 import { type Prober, probeStore, type Tried } from './probe.ts';
 import { checksumOf, copySource, objectInfo, quoted, unquoted } from './values.ts';
@@ -85,9 +86,27 @@ export class S3Store implements Store, Prober {
 
   async head(key: string): Promise<ObjectInfo | undefined> {
     const input = { Bucket: this.#s3.bucket, Key: key, ChecksumMode: 'ENABLED' as const };
+    const doing = `look at ${key}`;
     return await this.#s3.orUndefined(async () => {
-      const answer = await this.#s3.send(`look at ${key}`, (client, sent) => client.send(new HeadObjectCommand(input), sent));
-      return objectInfo(key, answer);
+      try {
+        return objectInfo(key, await this.#s3.send(doing, (client, sent) => client.send(new HeadObjectCommand(input), sent)));
+      } catch (error) {
+        // HEAD has no body that could say why: the first byte is asked for by GET, which tells the same, or why not.
+        if (!isUnexplained(error)) throw error;
+        const answer = await this.#s3
+          .send(doing, async (client, sent) => {
+            const got = await client.send(new GetObjectCommand({ ...input, Range: 'bytes=0-0' }), sent);
+            await got.Body?.transformToByteArray();
+            return got;
+          })
+          .catch((reason: unknown) => {
+            // An object of no bytes has no first one.
+            if (statusOf(reason) === 416) return undefined;
+            throw reason;
+          });
+        if (answer === undefined) return (await this.get(key))?.info;
+        return objectInfo(key, answer, Number(/\/(\d+)$/.exec(answer.ContentRange ?? '')?.[1] ?? answer.ContentLength ?? 0));
+      }
     });
   }
 
