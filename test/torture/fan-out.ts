@@ -7,7 +7,7 @@ const patience = { WAIT_TIMEOUT: '1s' };
 
 /** A plan, then its shards side by side, then finish; `rival`: a sync of the same target, or one more plan, that comes again while it is told to. */
 export function planned(repo: RepoId, run: number, rival: boolean): Call {
-  const common = { MODEL_ID: repo, RUN_ID: `run-${run}`, ...patience };
+  const common = { MODEL_ID: repo, RUN_ID: `${repo}-${run}`, ...patience };
   if (rival) return again({ program: 'sync', repo, env: common });
   const shards = run % 2 === 0 ? '3' : '2';
   return again({
