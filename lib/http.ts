@@ -1,7 +1,7 @@
 import { type ClientRequest, request as httpRequest, type IncomingHttpHeaders, type IncomingMessage } from 'node:http';
 import { request as httpsRequest } from 'node:https';
 import { kindOf, messageOf, StepError } from './errors.ts';
-import { agents } from './network.ts';
+import { agents, type Lane } from './network.ts';
 import type { Turn } from './transfer/governor.ts';
 import { floorRate } from './transfer/rate.ts';
 
@@ -12,12 +12,16 @@ export interface RequestOptions {
   signal?: AbortSignal | undefined;
   /** A connection that is silent for so long (ms) is given up. */
   stallTimeout: number;
+  /** Which connections it may take; default: those of all requests. */
+  lane?: Lane | undefined;
 }
 
 export interface HttpAnswer {
   status: number;
   headers: IncomingHttpHeaders;
   url: string;
+  /** Of the server, or of the proxy in between. */
+  remoteAddress?: string | undefined;
   body: IncomingMessage;
   /** Gives the request's place among those of its origin away, which the body's end does by itself: for bodies that stay open between reads. */
   leave: () => void;
@@ -31,11 +35,15 @@ const pieceBytes = 256 * 1024;
  * Throws `transient` for what fails below HTTP (DNS, connect, reset, stall) and `usage` for certificates and addresses that no retry mends.
  * On node:http rather than fetch, because its body comes as plain buffers, without a web stream around each.
  */
-export async function send(url: string, { method = 'GET', headers = {}, body, signal, stallTimeout }: RequestOptions): Promise<HttpAnswer> {
+export async function send(
+  url: string,
+  { method = 'GET', headers = {}, body, signal, stallTimeout, lane }: RequestOptions,
+): Promise<HttpAnswer> {
   const target = parseUrl(url);
   const secure = target.protocol === 'https:';
   const start = secure ? httpsRequest : httpRequest;
-  const { http, https, pace } = agents();
+  const { pace } = agents();
+  const { http, https } = lane ?? agents();
   const bytes = typeof body === 'string' ? Buffer.from(body) : body;
   const turn = await pace.enter(target.origin, signal);
   return await new Promise<HttpAnswer>((resolve, reject) => {
@@ -51,7 +59,8 @@ export async function send(url: string, { method = 'GET', headers = {}, body, si
       answered = answer;
       turn.answered(answer.statusCode ?? 0, answer.headers);
       if (method === 'GET') watchTrickle(answer, stallTimeout, stop);
-      resolve({ status: answer.statusCode ?? 0, headers: answer.headers, url, body: answer, leave: turn.leave });
+      const { remoteAddress } = answer.socket;
+      resolve({ status: answer.statusCode ?? 0, headers: answer.headers, url, remoteAddress, body: answer, leave: turn.leave });
     });
     if (bytes === undefined) request.end();
     else void writeBody(request, bytes, stallTimeout, stop);

@@ -145,6 +145,7 @@ export class Connection {
         this.#end(undefined, false);
         return;
       }
+      head.remoteAddress = this.#socket.remoteAddress;
       const rest = text.subarray(end + 4);
       if (head.status >= 200) {
         this.#begin(exchange, head, rest);

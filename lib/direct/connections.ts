@@ -1,4 +1,4 @@
-import { connect as connectTcp, isIP, type OnReadOpts } from 'node:net';
+import { connect as connectTcp, isIP, type LookupFunction, type OnReadOpts } from 'node:net';
 import { type ConnectionOptions, connect as connectTls } from 'node:tls';
 import type { Pace } from '../transfer/pace.ts';
 import { Connection, type DirectRequest } from './connection.ts';
@@ -17,10 +17,13 @@ export class DirectConnections {
   readonly #unfit = new Set<string>();
 
   readonly #pace: Pace;
+  readonly #lookup: { lookup?: LookupFunction };
 
-  constructor({ rejectUnauthorized, pace }: { rejectUnauthorized: boolean; pace: Pace }) {
+  /** `lookup`: what resolves names; default: the system's own. */
+  constructor({ rejectUnauthorized, pace, lookup }: { rejectUnauthorized: boolean; pace: Pace; lookup?: LookupFunction | undefined }) {
     this.#rejectUnauthorized = rejectUnauthorized;
     this.#pace = pace;
+    this.#lookup = lookup ? { lookup } : {};
   }
 
   /**
@@ -82,11 +85,12 @@ export class DirectConnections {
     const connection = new Connection(
       this.#pace.in,
       (onread) => {
-        if (!secure) return { socket: connectTcp({ host, port, onread }), ready: 'connect' };
+        if (!secure) return { socket: connectTcp({ host, port, onread, ...this.#lookup }), ready: 'connect' };
         const tls: ConnectionOptions & { onread: OnReadOpts } = {
           host,
           port,
           onread,
+          ...this.#lookup,
           ALPNProtocols: ['http/1.1'],
           rejectUnauthorized: this.#rejectUnauthorized,
           ...(isIP(host) ? {} : { servername: host }),

@@ -6,6 +6,8 @@ export interface Head {
   status: number;
   headers: IncomingHttpHeaders;
   url: string;
+  /** Of the server, or of the proxy in between. */
+  remoteAddress?: string | undefined;
 }
 
 /** The text of a GET. Throws `usage` for header values that would end their line. */

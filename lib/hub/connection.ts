@@ -1,12 +1,13 @@
+import { type Zone, zoneOfAddress } from '../addresses.ts';
 import type { DirectRequest } from '../direct/connection.ts';
 import type { Head } from '../direct/message.ts';
 import { StepError } from '../errors.ts';
 import { type HttpAnswer, networkError, send, shownUrl } from '../http.ts';
 import type { Log } from '../log.ts';
-import { agents } from '../network.ts';
+import { agents, type Lane } from '../network.ts';
 import { version } from '../version.ts';
 import { type Asked, hubError } from './errors.ts';
-import { nextHop } from './hops.ts';
+import { nextHop, zoneOfHub } from './hops.ts';
 
 export interface HubOptions {
   hubUrl: string;
@@ -27,6 +28,8 @@ export interface Hub {
   stallTimeout: number;
   log: Log;
   signal: AbortSignal;
+  /** Where it is: what it may lead to depends on it. */
+  stands: { zone?: Zone | undefined };
 }
 
 const maxRedirects = 5;
@@ -43,7 +46,7 @@ export function hubOf({ hubUrl, hubToken, retries, stallTimeout }: HubOptions, {
     });
   }
   const url = origin + pathname.replace(/\/+$/, '');
-  return { url, origin, token: hubToken, retries, stallTimeout, log, signal };
+  return { url, origin, token: hubToken, retries, stallTimeout, log, signal, stands: {} };
 }
 
 export interface Followed {
@@ -60,7 +63,7 @@ export async function follow(hub: Hub, url: string, headers: Record<string, stri
   let target = url;
   let linkedEtag: string | undefined;
   for (let hops = 0; ; hops += 1) {
-    const answer = await send(target, { headers: { ...commonHeaders(hub, target), ...headers }, signal, stallTimeout: hub.stallTimeout });
+    const answer = await sendTo(hub, target, headers, signal);
     linkedEtag ??= linkedEtagOf(answer);
     if (!isRedirect(answer)) return { answer, linkedEtag };
     discard(answer);
@@ -95,11 +98,32 @@ export async function followDirect(hub: Hub, url: string, request: DirectFollow)
 /** One GET straight into a buffer, with our headers; undefined where `send` is needed. Throws as `send` does. */
 export async function getDirect(hub: Hub, url: string, request: Omit<DirectRequest, 'stallTimeout'>): Promise<Head | undefined> {
   const headers = { ...commonHeaders(hub, url), ...request.headers };
-  return await agents()
+  const head = await laneTo(hub, url)
     .direct?.get(url, { ...request, headers, stallTimeout: hub.stallTimeout })
     .catch((error: unknown) => {
       throw networkError(new URL(url), error, request.signal);
     });
+  if (head) look(hub, head);
+  return head;
+}
+
+/** One GET with our headers, no redirect followed. Throws as `send` does. */
+export async function sendTo(hub: Hub, url: string, headers: Record<string, string>, signal: AbortSignal): Promise<HttpAnswer> {
+  const all = { ...commonHeaders(hub, url), ...headers };
+  const answer = await send(url, { headers: all, signal, stallTimeout: hub.stallTimeout, lane: laneTo(hub, url) });
+  look(hub, answer);
+  return answer;
+}
+
+/** Where the Hub led to, names are looked at as they are connected to. */
+function laneTo(hub: Hub, url: string): Lane {
+  return new URL(url).origin === hub.origin ? agents() : agents().ledFrom(zoneOfHub(hub));
+}
+
+/** Remembers where the Hub is. What a proxy reaches for us has the proxy's address. */
+function look(hub: Hub, { url, remoteAddress }: Head | HttpAnswer): void {
+  if (remoteAddress === undefined || agents().direct === undefined || new URL(url).origin !== hub.origin) return;
+  hub.stands.zone = zoneOfAddress(remoteAddress);
 }
 
 function isRedirect({ status, headers }: Head): boolean {
@@ -107,7 +131,7 @@ function isRedirect({ status, headers }: Head): boolean {
 }
 
 function nextTarget(hub: Hub, from: string, hops: number, { headers: { location = '' }, url }: Head): string {
-  if (hops < maxRedirects) return nextHop(hub.url, url, location);
+  if (hops < maxRedirects) return nextHop(hub, url, location);
   throw new StepError('usage', `failed to reach ${shownUrl(from)}: over ${maxRedirects} redirects`, {
     hint: 'check --hub-url and proxies',
   });

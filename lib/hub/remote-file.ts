@@ -1,9 +1,9 @@
 import type { Head } from '../direct/message.ts';
 import { kindOf, StepError } from '../errors.ts';
-import { type HttpAnswer, networkError, readInto, send } from '../http.ts';
+import { type HttpAnswer, networkError, readInto } from '../http.ts';
 import type { Expected } from '../integrity.ts';
 import { retry } from '../transfer/retry.ts';
-import { bareTag, commonHeaders, discard, follow, followDirect, getDirect, type Hub, insist } from './connection.ts';
+import { bareTag, discard, follow, followDirect, getDirect, type Hub, insist, sendTo } from './connection.ts';
 import { RisingTurns, WholeBody } from './whole-body.ts';
 
 type Telling = (bytes: number) => void;
@@ -145,8 +145,7 @@ export class RemoteFile {
 
   /** False when the link has ended. */
   async #fillFrom(url: string, range: string, into: Buffer, onBytes: Telling, signal: AbortSignal): Promise<boolean> {
-    const { stallTimeout } = this.#hub;
-    const headers = { ...commonHeaders(this.#hub, url), range };
+    const headers = { range };
     const ended = (head: Head) => url !== this.#url && endedStatuses.includes(head.status);
     const accept = (head: Head) => {
       if (ended(head)) return false;
@@ -155,7 +154,7 @@ export class RemoteFile {
     };
     const head = await getDirect(this.#hub, url, { headers, into, accept, onBytes, signal });
     if (head) return !ended(head);
-    const answer = await send(url, { headers, signal, stallTimeout });
+    const answer = await sendTo(this.#hub, url, headers, signal);
     if (accept(answer)) await readInto(answer, into, onBytes, signal);
     else discard(answer);
     return !ended(answer);

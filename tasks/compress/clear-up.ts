@@ -1,8 +1,8 @@
 import { lstat, rm } from 'node:fs/promises';
+import type { StepContext } from '../../lib/define-step.ts';
 import { kindOf } from '../../lib/errors.ts';
 import { withLock } from '../../lib/lock.ts';
 import type { Manifest } from '../../lib/manifest.ts';
-import type { StepContext } from '../../lib/step.ts';
 import type { ModelFolder } from '../../lib/workspace.ts';
 import { type Found, read } from './source.ts';
 
