@@ -187,6 +187,21 @@ describe('the fan-out', () => {
     expect(writes()).toBe(before);
   });
 
+  test('a plan that was killed before it stood, and overtaken by a sync: its shards do nothing, finish clears up', async () => {
+    const of = await made(['--shards', '3']);
+    // As it is when plan dies between its record and its claim: any other run takes that claim.
+    s3.buckets.get('models')?.remove(`.modelferry/claims/${prefix}.json`);
+    expect((await runInProcess(sync, ['--model-id', 'acme/tiny'], env)).exitCode).toBe(0);
+    const again = await made(['--shards', '3']);
+    expect(again.shards).toEqual(['0/1']);
+    for (const shard of ['0/1', '2/3']) {
+      const { exitCode, results, stderr } = await shardRun(of, shard);
+      expect([exitCode, results?.unchanged], stderr).toEqual([0, 'true']);
+    }
+    expect((await finishRun(again)).results.unchanged).toBe('true');
+    await expectPublished();
+  });
+
   test('another commit with the same bytes is unchanged too', async () => {
     const flags = ['--key-template', 'models/{name}'];
     const published = await runInProcess(sync, ['--model-id', 'acme/tiny', ...flags], env);

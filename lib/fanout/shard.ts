@@ -12,7 +12,7 @@ import { shardClaimKey } from '../publish/shard-claims.ts';
 import { Uploads } from '../publish/uploads.ts';
 import { PreconditionFailed } from '../store.ts';
 import { parseShard } from './place.ts';
-import { joined, type ReadPlan, runIdOf } from './record.ts';
+import { joined, planContent, type ReadPlan, runIdOf } from './record.ts';
 import { reportBytes, reportKey } from './report.ts';
 
 export type ShardOptions = Pick<
@@ -26,6 +26,24 @@ export interface ShardOutcome {
   copiedBytes: number;
   /** The model is published already: nothing was done. */
   unchanged: boolean;
+}
+
+/** Whether a plan has that shard. */
+export function hasShard({ plan }: ReadPlan, shard: string): boolean {
+  return parseShard(shard).of === plan.shards.length;
+}
+
+/** Whether what was planned is published and whole, whoever did it. Throws `refused` when other content is. */
+export async function isPublished(
+  options: Pick<ShardOptions, 'store' | 'log' | 'controlPrefix'>,
+  { plan, sha256 }: ReadPlan,
+): Promise<boolean> {
+  const { prefix, replace } = plan;
+  const published = await look(
+    { ...options, content: planContent(plan, sha256), prefix, replace },
+    controlKeys(options.controlPrefix, prefix),
+  );
+  return published !== undefined;
 }
 
 /** The files of that shard. Throws `usage` when the plan has no such shard. */

@@ -2,7 +2,7 @@ import type { StepContext } from '../../lib/define-step.ts';
 import { StepError } from '../../lib/errors.ts';
 import { openPlan } from '../../lib/fanout/open.ts';
 import { filesOf } from '../../lib/fanout/record.ts';
-import { bringShard, shardFiles } from '../../lib/fanout/shard.ts';
+import { bringShard, hasShard, isPublished, shardFiles } from '../../lib/fanout/shard.ts';
 import type { Hub } from '../../lib/hub/connection.ts';
 import { type HubModel, hubContent } from '../../lib/hub/content.ts';
 import type { publishResults } from '../../lib/params/results.ts';
@@ -34,7 +34,9 @@ export async function syncShard(options: SyncShardOptions, ctx: StepContext): Pr
   const { log, signal } = ctx;
   const opened = await openPlan({ ...options, log, signal });
   const uri = `${store.uri}/${opened.place.prefix}/`;
-  if ('published' in opened) {
+  // A plan that found the work done has one shard of its own; the record of one that was killed before it stood may lie there still.
+  const done = 'published' in opened || (!hasShard(opened.read, shard) && (await isPublished({ store, log, controlPrefix }, opened.read)));
+  if (done) {
     log.info({ uri, shard }, 'already published, nothing to do');
     return results({ commit: opened.place.commit, uri, files: 0, bytes: 0, uploadedBytes: 0, copiedBytes: 0, unchanged: true });
   }
