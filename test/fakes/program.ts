@@ -15,10 +15,12 @@ export class Program {
   readonly child: ChildProcess;
   readonly ended: Promise<Ended>;
 
-  constructor(name: string, argv: readonly string[], env: Record<string, string> = {}, cwd?: string) {
+  /** `via`: a command that runs the command behind it. */
+  constructor(name: string, argv: readonly string[], env: Record<string, string> = {}, cwd?: string, via: readonly string[] = []) {
     const file = join(import.meta.dirname, '../../dist', `${name}.cjs`);
     if (!existsSync(file)) throw new Error(`${file} is missing: npm run build makes it`);
-    this.child = spawn(process.execPath, [file, ...argv], {
+    const [command = '', ...rest] = [...via, process.execPath, file, ...argv];
+    this.child = spawn(command, rest, {
       env: { PATH: process.env.PATH ?? '', ...env },
       cwd,
       stdio: ['ignore', 'pipe', 'pipe'],

@@ -23,6 +23,7 @@ export class FakeS3 extends FakeServer {
   /** A key pair that the server accepts. */
   readonly credentials: { accessKeyId: string; secretAccessKey: string };
   readonly #store: ContentStore;
+  readonly #options: FakeS3Options;
 
   constructor(options: FakeS3Options = {}) {
     const credentials = options.credentials ?? { [testCredentials.accessKeyId]: testCredentials.secretAccessKey };
@@ -55,6 +56,7 @@ export class FakeS3 extends FakeServer {
         anonymous: options.anonymous ?? false,
         region: options.region,
         maxClockSkewMs: options.maxClockSkewMs,
+        clockAheadMs: options.clockAheadMs,
         domain: options.domain ?? 'localhost',
         requestId: answered.toString(16).toUpperCase().padStart(16, '0'),
       });
@@ -62,12 +64,15 @@ export class FakeS3 extends FakeServer {
     const [accessKeyId = '', secretAccessKey = ''] = Object.entries(credentials)[0] ?? [];
     this.credentials = { accessKeyId, secretAccessKey };
     this.buckets = buckets;
+    this.#options = options;
     this.#store = store;
   }
 
   /** Makes a bucket without a request. */
   createBucket(name: string, { versioning = false } = {}): Bucket {
     const bucket = new Bucket(name, versioning ? 'Enabled' : undefined);
+    bucket.aheadMs = this.#options.clockAheadMs ?? 0;
+    bucket.listsLateMs = this.#options.listsLateMs ?? 0;
     this.buckets.set(name, bucket);
     return bucket;
   }

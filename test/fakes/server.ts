@@ -39,6 +39,10 @@ export interface Fault {
   stallAfter?: number;
   /** Sends the body byte by byte, one every so many ms: never silent, and hardly ever done. */
   trickleMs?: number;
+  /** Sends a head without end, one byte every so many ms. */
+  trickleHeadMs?: number;
+  /** Takes the request's body by this many bytes a second, and no faster. */
+  sipRate?: number;
   /** Holds the answer back until this settles. */
   hold?: Promise<unknown>;
 }
@@ -129,6 +133,8 @@ export class FakeServer {
       await fault?.hold;
       if (fault?.stallAfter === -1) return;
       if (fault?.cutAfter === -1) return void request.socket.destroy();
+      if (fault?.trickleHeadMs !== undefined) return trickleHead(request, fault.trickleHeadMs);
+      if (fault?.sipRate !== undefined) return sip(request, fault.sipRate);
       if (fault?.answer) {
         request.resume();
         await new Promise((resolve) => (request.complete ? resolve(null) : request.once('end', resolve)));
@@ -267,4 +273,24 @@ function trickle(response: ServerResponse, ms: number, write: (chunk: unknown) =
     response.on('close', () => clearInterval(timer));
     return response;
   }) as typeof response.end;
+}
+
+/** Never gets as far as the empty line. */
+function trickleHead({ socket }: IncomingMessage, ms: number): void {
+  const text = `HTTP/1.1 200 OK\r\nx-filler: ${'x'.repeat(8000)}`;
+  let at = 0;
+  const timer = setInterval(() => {
+    socket.write(text[at % text.length] ?? 'x');
+    at += 1;
+  }, ms);
+  socket.on('close', () => clearInterval(timer));
+  socket.on('error', () => {});
+}
+
+/** Reads a body so slowly that nobody wants to wait for its end, and says nothing. */
+function sip(request: IncomingMessage, bytesPerSecond: number): void {
+  request.pause();
+  request.socket.pause();
+  const timer = setInterval(() => request.socket.read(Math.ceil(bytesPerSecond / 10)), 100);
+  request.socket.on('close', () => clearInterval(timer));
 }

@@ -1,12 +1,16 @@
 import { s3Answer } from '../fakes/s3.ts';
 import type { Fault } from '../fakes/server.ts';
+import { deaf, meddledTls, named, type World, withoutName } from './worlds.ts';
 
 export type Side = 'hub' | 'cdn' | 's3' | 'registry';
 
 export interface NamedFault {
   name: string;
-  side: Side;
-  fault: Fault;
+  side: Side | 'dns' | 'tls' | 'all';
+  /** What goes wrong with requests on that side. */
+  fault?: Fault;
+  /** Or with more than that. */
+  world?: World;
   /** It passes: every step must get over it. Else an exit code that says what it is will do, too. */
   passes: boolean;
 }
@@ -21,6 +25,9 @@ const inTwoSeconds = () => new Date(Date.now() + 2000).toUTCString();
 
 const passing = (name: string, side: Side, fault: Fault): NamedFault => ({ name, side, fault, passes: true });
 const lasting = (name: string, side: Side, fault: Fault): NamedFault => ({ name, side, fault: { times: always, ...fault }, passes: false });
+
+const inWorld = (name: string, side: NamedFault['side'], passes: boolean, world: World): NamedFault => ({ name, side, world, passes });
+const [hour, secondsLate] = [3_600_000, 3000];
 
 /** What servers, and whatever stands before them, do. */
 export const faults: readonly NamedFault[] = [
@@ -90,4 +97,44 @@ export const faults: readonly NamedFault[] = [
     on: /./,
     answer: { status: 200, headers: { 'content-type': 'application/json' }, body: '{"items":7}' },
   }),
+  passing('listing that trickles once', 'hub', { on: listing, trickleMs: 50 }),
+  lasting('listing that trickles for good', 'hub', { on: listing, trickleMs: 50 }),
+  lasting('heads that trickle', 'hub', { on: /./, trickleHeadMs: 50 }),
+  passing('weights that trickle', 'cdn', { on: weights, times: 2, trickleMs: 50 }),
+  passing('heads before weights that trickle', 'cdn', { on: weights, times: 2, trickleHeadMs: 50 }),
+  lasting('S3 whose heads trickle', 's3', { on: /./, trickleHeadMs: 50 }),
+  lasting('S3 whose bodies trickle', 's3', { on: /^GET/, trickleMs: 50 }),
+  lasting('S3 that sips', 's3', { on: /^PUT .*partNumber/, sipRate: 2000 }),
+  lasting('registry whose heads trickle', 'registry', { on: /./, trickleHeadMs: 50 }),
+  lasting('S3 answers nothing, by 200', 's3', { on: /./, answer: { status: 200 } }),
+  inWorld('Hub whose name is none', 'dns', false, withoutName('HF_ENDPOINT')),
+  inWorld('S3 whose name is none', 'dns', false, withoutName('S3_ENDPOINT')),
+  inWorld('registry whose name is none', 'dns', false, withoutName('MODEL_REGISTRY_URL')),
+  inWorld(
+    'names that fail twice',
+    'dns',
+    true,
+    named((own) => ({ 'hub.test': ['fail', own], 'cdn.test': ['fail', 'fail', own] })),
+  ),
+  inWorld(
+    'CDN whose name means the metadata service',
+    'dns',
+    false,
+    named((own) => ({ 'hub.test': [own], 'cdn.test': [['169.254.169.254']] })),
+  ),
+  inWorld(
+    'CDN whose name changes to the metadata service',
+    'dns',
+    false,
+    named((own) => ({ 'hub.test': [own], 'cdn.test': [own, ['169.254.169.254']] })),
+  ),
+  inWorld('Hub that takes no connection', 'all', false, deaf('HF_ENDPOINT')),
+  inWorld('S3 that takes no connection', 'all', false, deaf('S3_ENDPOINT')),
+  inWorld('TLS broken in the handshake, twice', 'tls', true, meddledTls({ times: 2, spoilAfter: 100 })),
+  inWorld('TLS broken in the handshake, for good', 'tls', false, meddledTls({ spoilAfter: 100 })),
+  inWorld('TLS silent in the handshake', 'tls', false, meddledTls({ mute: true })),
+  inWorld('TLS broken in the middle of what comes', 'tls', true, meddledTls({ times: 2, spoilAfter: 300_000 })),
+  inWorld('TLS broken in the middle of what is sent', 'tls', true, meddledTls({ times: 2, spoilSentAfter: 300_000 })),
+  inWorld('S3 an hour ahead of our clock', 's3', true, { options: { s3: { clockAheadMs: hour, maxClockSkewMs: 900_000 } } }),
+  inWorld('listings that come late', 's3', true, { options: { s3: { listsLateMs: secondsLate } } }),
 ];

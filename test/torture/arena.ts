@@ -1,12 +1,13 @@
-import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Manifest } from '../../lib/manifest.ts';
+import type { Certificate } from '../fakes/certificate.ts';
 import { bytesOf, type Files, sha256Of } from '../fakes/content.ts';
-import { FakeHub } from '../fakes/hub.ts';
+import { FakeHub, type HubOptions } from '../fakes/hub.ts';
 import { tinyLlama } from '../fakes/model.ts';
 import { FakeRegistry } from '../fakes/registry.ts';
-import { FakeS3 } from '../fakes/s3.ts';
+import { FakeS3, type FakeS3Options } from '../fakes/s3.ts';
 import { filesBelow, heldModels } from './folders.ts';
 
 export type StoreKind = 's3' | 'folder';
@@ -21,10 +22,15 @@ export const repos = ['acme/one', 'acme/two'] as const;
 export type RepoId = (typeof repos)[number];
 const manifestKey = `.modelferry/manifests/${prefix}.json`;
 
+export interface ArenaOptions {
+  tls?: Certificate | undefined;
+  s3?: FakeS3Options | undefined;
+}
+
 /** Servers, folders and two models of one round: nobody else works in them. */
 export class Arena {
-  readonly hub = new FakeHub();
-  readonly s3 = new FakeS3();
+  readonly hub: FakeHub;
+  readonly s3: FakeS3;
   readonly registry = new FakeRegistry();
   readonly models: ReadonlyMap<string, Files>;
   /** The digest of the manifest that a run makes which nobody hits, by the folder in its workspace. */
@@ -33,16 +39,30 @@ export class Arena {
   readonly dir: string;
   readonly partSize: number;
 
-  private constructor(kind: StoreKind, dir: string, shardBytes: number) {
+  /** Given to every program, over all else. */
+  readonly more: Record<string, string> = {};
+  /** What programs are run by, if anything. */
+  via: readonly string[] = [];
+  readonly hubOptions: HubOptions = {};
+
+  private constructor(kind: StoreKind, dir: string, shardBytes: number, { s3 }: ArenaOptions) {
+    this.hub = new FakeHub(this.hubOptions);
+    this.s3 = new FakeS3(s3);
     this.kind = kind;
     this.dir = dir;
     this.partSize = kind === 's3' ? 5 * 1024 ** 2 : 1024 ** 2;
     this.models = new Map(repos.map((repo, index) => [repo, tinyLlama({ seed: index + 1, shardBytes })]));
   }
 
-  static async open(kind: StoreKind, shardBytes: number): Promise<Arena> {
-    const arena = new Arena(kind, await mkdtemp(join(tmpdir(), 'torture-')), shardBytes);
-    await Promise.all([arena.hub.listen(), arena.s3.listen(), arena.registry.listen()]);
+  static async open(kind: StoreKind, shardBytes: number, options: ArenaOptions = {}): Promise<Arena> {
+    const arena = new Arena(kind, await mkdtemp(join(tmpdir(), 'torture-')), shardBytes, options);
+    const { tls } = options;
+    const listen = tls ? { tls } : {};
+    await Promise.all([arena.hub.listen(listen), arena.s3.listen(listen), arena.registry.listen(listen)]);
+    if (tls) {
+      arena.more.CA_BUNDLE = join(arena.dir, 'ca.pem');
+      await writeFile(arena.more.CA_BUNDLE, tls.cert);
+    }
     arena.s3.createBucket(bucket);
     for (const [id, files] of arena.models) arena.hub.addRepo({ id, files });
     await mkdir(arena.storeDir);
@@ -85,6 +105,7 @@ export class Arena {
       STALL_TIMEOUT: '20s',
       WAIT_TIMEOUT: '60s',
       LOG_LEVEL: 'debug',
+      ...this.more,
     };
   }
 

@@ -45,7 +45,7 @@ const hangMs = 120_000;
 export async function attempt(arena: Arena, call: Call, strike: Strike | undefined): Promise<Attempt> {
   const { program, env } = call;
   const startedAt = performance.now();
-  const run = new Program(program, [], { ...arena.env, ...env });
+  const run = new Program(program, [], { ...arena.env, ...env, ...arena.more }, undefined, arena.via);
   let struckAt = 0;
   const hit = () => {
     if (strike === undefined || struckAt > 0 || run.child.exitCode !== null) return;

@@ -169,7 +169,10 @@ function readWishes(call: Call, after: string): PageWishes {
 }
 
 function* liveKeys(bucket: Bucket): Iterable<string> {
-  for (const key of bucket.sortedKeys()) if (bucket.latest(key)) yield key;
+  for (const key of bucket.sortedKeys()) {
+    const object = bucket.latest(key);
+    if (object && Date.now() + bucket.aheadMs - object.lastModified.getTime() >= bucket.listsLateMs) yield key;
+  }
 }
 
 function contents(call: Call, page: Page, withOwner: boolean): string[] {

@@ -22,7 +22,7 @@ export function createMultipartUpload(call: Call): void {
   const upload: Upload = {
     id: `${Date.now().toString(36)}${uploadsMade.toString(36).padStart(6, '0')}${randomBytes(12).toString('hex')}`,
     key: call.key,
-    initiated: new Date(),
+    initiated: new Date(Date.now() + bucket.aheadMs),
     properties: readProperties(call),
     checksumAlgorithm,
     checksumType,

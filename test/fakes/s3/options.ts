@@ -42,6 +42,10 @@ export interface FakeS3Options {
   domain?: string;
   /** When given, requests signed further from now than that many ms are refused (RequestTimeTooSkewed). */
   maxClockSkewMs?: number;
+  /** How far this server's clock is ahead of ours, in ms: in its Date and in what it thinks of signatures. */
+  clockAheadMs?: number;
+  /** An object shows in listings only so many ms after it was put, as with stores whose listings are eventual; default 0. */
+  listsLateMs?: number;
   /**
    * If-Match and If-None-Match on writes: kept (default), not known, or answered 501 NotImplemented. `ceph`: as Ceph 16 was seen to do it: an
    * ETag in quotes never matches, deletes and copies know no conditions, and a completion's answer has no ETag.

@@ -66,6 +66,7 @@ export async function answer(
   response.setHeader('x-amz-request-id', rules.requestId);
   response.setHeader('x-amz-id-2', 'fake-s3');
   response.setHeader('server', 'AmazonS3');
+  if (rules.clockAheadMs) response.setHeader('date', new Date(Date.now() + rules.clockAheadMs).toUTCString());
   try {
     const target = readTarget(request, rules.domain, (name) => world.buckets.has(name));
     const signing = world.settings.fast ? undefined : verifySignature(request, target, rules);

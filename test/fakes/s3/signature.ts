@@ -17,6 +17,7 @@ export interface SignatureRules {
   anonymous: boolean;
   region?: string | undefined;
   maxClockSkewMs?: number | undefined;
+  clockAheadMs?: number | undefined;
 }
 
 interface Claim {
@@ -50,7 +51,7 @@ export function verifySignature(request: IncomingMessage, target: Target, rules:
       Region: rules.region,
     });
   }
-  checkTime(claim, target, rules.maxClockSkewMs);
+  checkTime(claim, target, rules);
   checkSignedHeaders(request, claim);
   const canonical = canonicalRequest(request, target, claim);
   const scope = claim.scope.join('/');
@@ -137,12 +138,12 @@ function split(names = ''): string[] {
   return names.split(';');
 }
 
-function checkTime(claim: Claim, { query }: Target, maxSkew: number | undefined): void {
+function checkTime(claim: Claim, { query }: Target, { maxClockSkewMs: maxSkew, clockAheadMs = 0 }: SignatureRules): void {
   const stamp = /^(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)Z$/.exec(claim.timestamp);
   if (!stamp) throw new S3Error('AccessDenied', { message: 'AWS authentication requires a valid Date or x-amz-date header' });
   const [year, month, day, hour, minute, second] = stamp.slice(1).map(Number) as [number, number, number, number, number, number];
   const signed = Date.UTC(year, month - 1, day, hour, minute, second);
-  const now = Date.now();
+  const now = Date.now() + clockAheadMs;
   if (claim.presigned) {
     const expires = Number(query.get('X-Amz-Expires'));
     if (!(expires >= 1 && expires <= 604_800)) {

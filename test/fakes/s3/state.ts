@@ -113,6 +113,9 @@ export class Bucket {
   readonly uploads = new Map<string, Upload>();
   /** What completed uploads became, by upload id. */
   readonly completed = new Map<string, StoredObject>();
+  /** How far its clock is ahead of ours, and how late listings show what was put, in ms. */
+  aheadMs = 0;
+  listsLateMs = 0;
   #sorted: string[] | undefined;
 
   constructor(name: string, versioning?: Versioning) {
@@ -140,6 +143,7 @@ export class Bucket {
   add(object: StoredObject): void {
     const before = this.versions.get(object.key);
     if (!before) this.#sorted = undefined;
+    if (this.aheadMs !== 0) object.lastModified = new Date(object.lastModified.getTime() + this.aheadMs);
     if (this.versioning === 'Enabled') {
       versionsMade += 1;
       object.versionId = `v${String(versionsMade).padStart(15, '0')}`;
