@@ -36,8 +36,7 @@ async function fill(cell: Cell): Promise<void> {
   try {
     const given = await victim.call(arena, repos[0], 0, false);
     const { met, lift } = (await world?.arrange?.(arena)) ?? arrange(arena, fault);
-    const first = await through(arena, given);
-    await lift();
+    const first = await through(arena, given).finally(lift);
     const { exitCode } = first.ended;
     if (Number.isNaN(met()) ? exitCode === 0 : met() <= (fault.fault?.skip ?? 0)) {
       cell.outcome = '-';

@@ -1,10 +1,8 @@
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
-import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { type Certificate, makeCertificate } from '../fakes/certificate.ts';
+import { deafServer } from '../fakes/deaf.ts';
 import { FakeDns } from '../fakes/dns.ts';
 import { Meddler, type Meddling } from '../fakes/meddler.ts';
 import type { Arena, ArenaOptions } from '../torture/arena.ts';
@@ -66,20 +64,13 @@ export function deaf(variable: 'HF_ENDPOINT' | 'S3_ENDPOINT' | 'MODEL_REGISTRY_U
   return {
     options: process.platform === 'linux' ? {} : undefined,
     arrange: async (arena) => {
-      const program =
-        'import socket,time\ns=socket.socket()\ns.bind(("127.0.0.1",0))\ns.listen(0)\nprint(s.getsockname()[1],flush=True)\ntime.sleep(600)';
-      const child = spawn('python3', ['-c', program], { stdio: ['ignore', 'pipe', 'ignore'] });
-      const [line] = (await once(child.stdout, 'data')) as [Buffer];
-      const port = Number(line.toString());
-      const fillers = [1, 2, 3].map(() => connect(port, '127.0.0.1').on('error', () => {}));
-      await once(fillers[0] as (typeof fillers)[number], 'connect');
-      const arranged = replaced(arena, variable, `http://127.0.0.1:${port}`);
+      const { origin, close } = await deafServer();
+      const arranged = replaced(arena, variable, origin);
       return {
         ...arranged,
         lift: async () => {
           await arranged.lift();
-          for (const filler of fillers) filler.destroy();
-          child.kill();
+          close();
         },
       };
     },

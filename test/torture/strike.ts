@@ -26,7 +26,9 @@ export function chooseStrike(random: Random, usualMs: number, { program, workspa
   const signal = random.chance(1 / 3) ? 'SIGTERM' : 'SIGKILL';
   const time = { ms: random.between(1, Math.ceil(usualMs)) };
   const ofDisk = { change: random.between(1, 80) };
-  const ofWire = [{ request: random.between(1, 30) }, { answer: random.between(1, 30) }];
+  // The first thirty are questions; bytes move behind them.
+  const nth = () => (random.chance(0.4) ? random.between(1, 30) : random.between(25, 60));
+  const ofWire = [{ request: nth() }, { answer: nth() }];
   const at = random.pick<Strike['at']>([
     time,
     { line: random.between(1, 12) },
