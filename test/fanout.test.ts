@@ -442,6 +442,17 @@ describe('the fan-out', () => {
     expect(manifest()).toBeDefined();
   });
 
+  test('a listing that comes late is waited for', async () => {
+    const of = await made(['--shards', '2']);
+    await allShards(of);
+    const bucket = s3.buckets.get('models');
+    if (bucket) bucket.listsLateMs = 1500;
+    const { exitCode, stderr } = await finishRun(of);
+    expect(exitCode, stderr).toBe(0);
+    if (bucket) bucket.listsLateMs = 0;
+    await expectPublished();
+  });
+
   test('a sidecar for Ray, and an uploaded file whose place is taken by none', async () => {
     const of = await made(['--ray-hash']);
     await allShards(of);

@@ -272,6 +272,23 @@ describe('sync', () => {
     await expectPublished();
   });
 
+  test('waits for a listing that comes late, and so does who finds it published', async () => {
+    const late = new FakeS3({ listsLateMs: 1200 });
+    await late.listen();
+    try {
+      late.createBucket('models');
+      const there = { ...env, S3_ENDPOINT: late.origin };
+      const [first, second] = [
+        await runInProcess(sync, ['--model-id', 'acme/tiny'], there),
+        await runInProcess(sync, ['--model-id', 'acme/tiny'], there),
+      ];
+      expect([first.exitCode, first.results.unchanged], first.stderr).toEqual([0, 'false']);
+      expect([second.exitCode, second.results.unchanged], second.stderr).toEqual([0, 'true']);
+    } finally {
+      await late.close();
+    }
+  });
+
   test('tells what would move on a dry run', async () => {
     await runInProcess(sync, [], env);
     hub.repo('acme/tiny').commit({ files: new Map([['README.md', Buffer.from('A better card.')]]), message: 'card' });

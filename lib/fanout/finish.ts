@@ -4,6 +4,7 @@ import { Claim } from '../publish/claim.ts';
 import { parseClaim } from '../publish/claim-record.ts';
 import { type ControlKeys, controlKeys, type Published, readPublished } from '../publish/control.ts';
 import type { Brought, Inventory } from '../publish/inventory.ts';
+import { settledListing } from '../publish/listing.ts';
 import { inventoryOf, look, refuseForeign, some } from '../publish/look.ts';
 import type { PublishOptions } from '../publish/options.ts';
 import type { PublishOutcome } from '../publish/publish.ts';
@@ -81,6 +82,7 @@ async function publishReported(seen: Seen, read: ReadPlan, keys: ControlKeys, cl
   const { brought, uploadedBytes, copiedBytes } = await readReports(seen, read);
   const old = await readPublished(store, keys.manifest);
   const names = shardNames(read.plan.shards.length);
+  await settledListing(store, prefix, content.files);
   const known = content.files.map((file) => file.path);
   const inventory = await inventoryOf(
     seen,

@@ -4,6 +4,7 @@ import { parents } from '../paths.ts';
 import type { ObjectInfo, Store } from '../store.ts';
 import { mapLimited } from '../transfer/pool.ts';
 import { controlKeys, prefixOfManifest, readStored } from './control.ts';
+import { settledListing } from './listing.ts';
 
 /** Our marks on every model object: the sha256 of its bytes where it was known before the first of them was sent, else the Hub's git sha1. */
 const digestMark = 'modelferry-sha256';
@@ -120,7 +121,7 @@ export async function takeInventory({
   return inventory;
 }
 
-/** Throws `integrity` unless exactly the manifest's files lie under the prefix, with their sizes. Returns them by path. */
+/** Throws `integrity` unless exactly the manifest's files lie under the prefix, with their sizes, and as settledListing. Returns them by path. */
 export async function compareListing(
   store: Store,
   prefix: string,
@@ -128,11 +129,9 @@ export async function compareListing(
   rayHash: boolean,
 ): Promise<Map<string, ObjectInfo>> {
   const start = `${prefix}/`;
-  const listed = new Map<string, ObjectInfo>();
-  for await (const object of store.list(start)) {
-    const path = object.key.slice(start.length);
-    if (!(path === '' && object.size === 0) && !(rayHash && path === rayHashName)) listed.set(path, object);
-  }
+  const listed = await settledListing(store, prefix, files);
+  if (listed.get('')?.size === 0) listed.delete('');
+  if (rayHash) listed.delete(rayHashName);
   const faults = files.flatMap(({ path, size }) => {
     const found = listed.get(path);
     if (found === undefined) return [`${path} is missing`];
