@@ -77,8 +77,16 @@ export function group<const Map extends ParamMap>(heading: string, params: Map):
 
 /** `modelId` -> `model-id`: the flag and the engines' parameter. */
 export function kebab(name: string): string {
-  return name.replace(/([a-z0-9])([A-Z])/g, '$1-$2').toLowerCase();
+  let made = kebabs.get(name);
+  if (made === undefined) {
+    made = name.replace(/([a-z0-9])([A-Z])/g, '$1-$2').toLowerCase();
+    kebabs.set(name, made);
+  }
+  return made;
 }
+
+/** Declared names are few, and are asked for again and again. */
+const kebabs = new Map<string, string>();
 
 /** `modelId` -> `MODEL_ID`: the name in the environment. */
 export function envName(name: string): string {

@@ -9,15 +9,18 @@ export interface FuzzReport {
   cases: number;
   refused: number;
   ms: number;
+  /** CPU seconds of its process, servers and all. */
+  cpuSeconds: number;
   /** Each kind of fault once, with the seed of its case. */
   faults: string[];
 }
 
 /** So many cases of one target, each with a seed of its own, so that one alone can be run again. */
 export async function fuzz(target: Target, seed: number, cases: number, stopAt = Number.POSITIVE_INFINITY): Promise<FuzzReport> {
-  const report: FuzzReport = { name: target.name, cases: 0, refused: 0, ms: 0, faults: [] };
+  const report: FuzzReport = { name: target.name, cases: 0, refused: 0, ms: 0, cpuSeconds: 0, faults: [] };
   const seen = new Set<string>();
   const startedAt = performance.now();
+  const cpuBefore = process.cpuUsage();
   for (; report.cases < cases && Date.now() < stopAt; report.cases += 1) {
     const own = seed + report.cases;
     const before = performance.now();
@@ -36,5 +39,7 @@ export async function fuzz(target: Target, seed: number, cases: number, stopAt =
     if (ms > slowMs) report.faults.push(`seed ${own}: took ${Math.round(ms)} ms`);
   }
   report.ms = performance.now() - startedAt;
+  const { user, system } = process.cpuUsage(cpuBefore);
+  report.cpuSeconds = (user + system) / 1e6;
   return report;
 }
