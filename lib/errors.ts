@@ -83,6 +83,8 @@ const systemErrorKinds: Record<string, ErrorKind> = {
   EACCES: 'denied',
   EPERM: 'denied',
   EROFS: 'denied',
+  // A link where none is followed.
+  ELOOP: 'refused',
   EIO: 'transient',
   // Where a file that is not there has a meaning, that is told before: here a volume or a folder went away under a run.
   ENOENT: 'transient',

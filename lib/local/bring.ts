@@ -119,6 +119,7 @@ async function moveFile(file: Expected, path: string, from: number, bringing: Br
       hash: verifier,
       take: (bytes, offset) => partial.append(bytes, offset),
     });
+    await partial.flush();
   } finally {
     await partial.close();
   }

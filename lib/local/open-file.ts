@@ -6,6 +6,17 @@ import type { Expected } from '../integrity.ts';
 import type { ByteSource } from '../publish/send.ts';
 import { safeJoin } from '../workspace.ts';
 
+/** Where a file of a model's folder is, links inside that folder followed. Throws `refused` when one leads out, `not-found` when it is missing. */
+export async function placeOf(filesDir: string, path: string, realFolder = () => realpath(filesDir)): Promise<string> {
+  const real = await realpath(safeJoin(filesDir, path)).catch((error: NodeJS.ErrnoException) => {
+    throw new StepError(error.code === 'ENOENT' ? 'not-found' : kindOf(error), `failed to read ${path}: ${messageOf(error)}`, {
+      hint: 'run download again, with the same --workspace',
+    });
+  });
+  if (real.startsWith((await realFolder()) + sep)) return real;
+  throw new StepError('refused', `failed to read ${path}: it is a link that leads out of the model's folder`);
+}
+
 /**
  * Opens files of a model's folder to be sent. A symlink that leads out of the folder is never followed (`refused`); a file that is missing
  * (`not-found`) or has another size (`integrity`) is not sent.
@@ -21,15 +32,7 @@ export function openFilesOf(filesDir: string): (file: Expected) => Promise<ByteS
 }
 
 async function openFile(filesDir: string, realFolder: () => Promise<string>, { path, size }: Expected): Promise<ByteSource> {
-  const target = safeJoin(filesDir, path);
-  const real = await realpath(target).catch((error: NodeJS.ErrnoException) => {
-    throw new StepError(error.code === 'ENOENT' ? 'not-found' : kindOf(error), `failed to read ${path}: ${messageOf(error)}`, {
-      hint: 'run download again, with the same --workspace',
-    });
-  });
-  if (!real.startsWith((await realFolder()) + sep)) {
-    throw new StepError('refused', `failed to read ${path}: it is a link that leads out of the model's folder`);
-  }
+  const real = await placeOf(filesDir, path, realFolder);
   const file = await open(real, constants.O_RDONLY | constants.O_NOFOLLOW);
   const info = await file.stat();
   if (!info.isFile() || info.size !== size) {

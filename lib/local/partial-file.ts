@@ -29,6 +29,11 @@ export class PartialFile {
     return this.#written;
   }
 
+  /** Waits until the disk has it: a write that was taken may fail later, and only this hears of it. Throws the system's error. */
+  async flush(): Promise<void> {
+    await this.#file.datasync();
+  }
+
   async close(): Promise<void> {
     await this.#file.close();
   }

@@ -1,5 +1,5 @@
 import { createHash, type Hash } from 'node:crypto';
-import { type FileHandle, open } from 'node:fs/promises';
+import { type FileHandle, open, rm } from 'node:fs/promises';
 import { constants, createZstdCompress, type ZstdCompress } from 'node:zlib';
 import { StepError } from '../../lib/errors.ts';
 import { feedFile, Verifier } from '../../lib/integrity.ts';
@@ -61,7 +61,8 @@ export class ArchiveFile {
     const hash = createHash('sha256');
     await feedFile(path, hash, signal, size).catch((error: NodeJS.ErrnoException) => {
       signal.throwIfAborted();
-      if (error.code !== 'ENOENT') throw error;
+      // Not there, or a link, which is not followed.
+      if (error.code !== 'ENOENT' && error.code !== 'ELOOP') throw error;
     });
     if (hash.copy().digest('hex') !== sha256) return undefined;
     const file = await open(path, 'a');
@@ -71,7 +72,9 @@ export class ArchiveFile {
 
   /** Begins a file; an old one at that path goes. */
   static async create(path: string): Promise<ArchiveFile> {
-    return new ArchiveFile(await open(path, 'w'), createHash('sha256'), 0);
+    // What lies there may be a link: it goes, and nothing is written through it.
+    await rm(path, { force: true });
+    return new ArchiveFile(await open(path, 'wx'), createHash('sha256'), 0);
   }
 
   /**

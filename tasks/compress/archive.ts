@@ -87,8 +87,9 @@ async function writeArchive(members: readonly Member[], path: string, planId: st
   const recordPath = `${path}.json`;
   const frames = framesOf(members);
   const before = await readRecord(recordPath, planId);
-  await checkFreeSpace(dirname(path), sizeOf(frames.slice(before?.frames ?? 0).flat()));
+  await mkdir(dirname(path), { recursive: true });
   const known = before && (await ArchiveFile.goOn(path, before, signal));
+  // What is of no use makes room first.
   const archive = known ?? (await ArchiveFile.create(path));
   const begin = known ? (before?.frames ?? 0) : 0;
   if (begin > 0) log.info({ frames: begin, of: frames.length }, 'going on with the archive of an ended run');
@@ -96,6 +97,7 @@ async function writeArchive(members: readonly Member[], path: string, planId: st
   progress.start('archive', bytesOf(members));
   progress.add(bytesOf(frames.slice(0, begin).flat()));
   try {
+    await checkFreeSpace(dirname(path), sizeOf(frames.slice(begin).flat()));
     for (const [index, frame] of frames.entries()) {
       if (index < begin) continue;
       signal.throwIfAborted();

@@ -1,4 +1,4 @@
-import { copyFile, link, mkdir, rename, rm } from 'node:fs/promises';
+import { copyFile, link, mkdir, open, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { explain } from '../../lib/errors.ts';
 import { feedFile, Verifier } from '../../lib/integrity.ts';
@@ -23,6 +23,9 @@ export async function carryOver(files: readonly ManifestFile[], fromDir: string,
       await link(from, temporary).catch(async (error: NodeJS.ErrnoException) => {
         if (!noLink.includes(error.code ?? '')) throw error;
         await copyFile(from, temporary);
+        // A write that was taken may fail later, and only this hears of it.
+        await using copy = await open(temporary, 'r+');
+        await copy.sync();
       });
       const verifier = new Verifier(file);
       await feedFile(temporary, verifier, signal);

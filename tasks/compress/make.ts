@@ -61,6 +61,8 @@ async function writeShards(plan: Plan, model: SourceModel, folder: ModelFolder, 
     if (record) done.set(shard.path, record);
   }
   const open = plan.shards.filter(({ shard }) => !done.has(shard.path));
+  // The unfinished one of an ended run is of no use, and makes room.
+  for (const { shard } of open) await rm(safeJoin(folder.partial, shard.path), { force: true });
   await checkFreeSpace(
     folder.dir,
     open.reduce((sum, { layout }) => sum + layout.size, 0),

@@ -1,5 +1,5 @@
 import { createHash, type Hash } from 'node:crypto';
-import { type FileHandle, open } from 'node:fs/promises';
+import { type FileHandle, open, rm } from 'node:fs/promises';
 import { readFully } from '../../lib/safetensors/header.ts';
 
 const pieceBytes = 1024 ** 2;
@@ -32,7 +32,9 @@ export class OutputFile {
 
   /** Begins a file of that many bytes; an old one at that path goes. */
   static async create(path: string, size: number): Promise<OutputFile> {
-    const file = await open(path, 'w+');
+    // What lies there may be a link: it goes, and nothing is written through it.
+    await rm(path, { force: true });
+    const file = await open(path, 'wx+');
     await file.truncate(size);
     return new OutputFile(file, path);
   }

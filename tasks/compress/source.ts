@@ -2,7 +2,10 @@ import { lstat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { kindOf, StepError } from '../../lib/errors.ts';
 import { sha256Of } from '../../lib/integrity.ts';
+import { localFiles } from '../../lib/local/files.ts';
+import { placeOf } from '../../lib/local/open-file.ts';
 import { type Manifest, parseManifest } from '../../lib/manifest.ts';
+import { mapLimited } from '../../lib/transfer/pool.ts';
 import { findManifest, folderAt, type ModelFolder, modelFolder, readManifestFile, safeJoin } from '../../lib/workspace.ts';
 import { isDerivation } from './wanted.ts';
 import type { Derivation } from './work.ts';
@@ -49,6 +52,12 @@ export async function findSource({ workspace, manifest: named, manifestSha256 }:
 export async function read(path: string, sha256?: string): Promise<Found> {
   const bytes = await readManifestFile(path);
   return { manifest: parseManifest(bytes, path, sha256), bytes, path, folder: folderAt(dirname(path)) };
+}
+
+/** Throws `refused` when a file of the source is a link that leads out of its folder, or a folder that is written to is a link itself. */
+export async function checkLinks(source: Found, output: ModelFolder): Promise<void> {
+  for (const dir of [output.files, output.partial]) await localFiles(dir, [], false);
+  await mapLimited(source.manifest.files, 16, async ({ path }) => await placeOf(source.folder.files, path));
 }
 
 /** The manifest of a finished run in a folder, when it is what is wanted now, made of that source; undefined when there is work to do. */

@@ -11,7 +11,7 @@ import { type ModelFolder, manifestResult, modelFolder, writeAtomically } from '
 import { archiving } from './archive.ts';
 import { clearUp, removeSource } from './clear-up.ts';
 import { quantizing } from './quantization.ts';
-import { type Found, findSource, finishedOutput } from './source.ts';
+import { checkLinks, type Found, findSource, finishedOutput } from './source.ts';
 import { isDerivation } from './wanted.ts';
 
 export const compress = defineStep({
@@ -46,6 +46,7 @@ export const compress = defineStep({
     }
     const folder = folderOf(way.suffix);
 
+    await checkLinks(source, folder);
     const { totalBytes } = source.manifest;
     if (ctx.dryRun) {
       const work = await way.plan(source);
