@@ -4,6 +4,7 @@ import { mkdtemp, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { kindOf } from '../lib/errors.ts';
 import { FolderStore } from '../lib/folder-store/store.ts';
 
 let dir: string;
@@ -23,6 +24,23 @@ const writer = `
     if (round === 0) console.log('writing');
   }
 `;
+
+test('an upload that is aborted while parts of it are sent stays gone', async () => {
+  const store = new FolderStore(dir, '.modelferry');
+  const bytes = Buffer.alloc(4 * 1024 ** 2);
+  const outcomes = new Set<string>();
+  for (let round = 0; round < 40; round += 1) {
+    const upload = await store.beginMultipart('models/large', { size: 4 * bytes.length, partSize: bytes.length });
+    const sending = [1, 2, 3, 4].map((number) => store.uploadPart(upload, number, bytes).then(() => 'sent', kindOf));
+    for (let turns = round; turns > 0; turns -= 1) await new Promise((resolve) => setImmediate(resolve));
+    await store.abortMultipart(upload);
+    for (const outcome of await Promise.all(sending)) outcomes.add(outcome);
+    expect(await readdir(join(dir, '.modelferry/folder-store')), `round ${round}`).not.toContain('uploads');
+  }
+  // A store says of an upload that is gone that it is not there.
+  expect([...outcomes].sort()).toEqual(expect.arrayContaining(['not-found']));
+  expect([...outcomes].filter((outcome) => !['not-found', 'sent'].includes(outcome))).toEqual([]);
+});
 
 describe('a folder store whose writer is killed', () => {
   test('has every object with its metadata: none looks as if somebody else had put it there', async () => {

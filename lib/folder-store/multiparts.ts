@@ -41,15 +41,23 @@ export class FolderMultiparts {
   async uploadPart(upload: MultipartUpload, number: number, bytes: Uint8Array): Promise<UploadedPart> {
     const dir = this.#uploadDir(upload.uploadId);
     const { partSize } = await this.#upload(upload);
-    const file = await open(join(dir, 'data'), 'r+');
-    try {
-      await file.write(bytes, 0, bytes.length, (number - 1) * partSize);
-    } finally {
-      await file.close();
-    }
     const part: StoredPart = { number, size: bytes.length, etag: md5(bytes) };
-    await this.#objects.writeRecord(join(dir, `part-${number}.json`), part);
-    return part;
+    const record = await this.#objects.temporary();
+    try {
+      const file = await open(join(dir, 'data'), 'r+');
+      try {
+        await file.write(bytes, 0, bytes.length, (number - 1) * partSize);
+      } finally {
+        await file.close();
+      }
+      await writeFile(record, JSON.stringify(part));
+      // No folder is made for it: that of an upload that was aborted meanwhile stays gone.
+      await rename(record, join(dir, `part-${number}.json`));
+      return part;
+    } catch (error) {
+      await rm(record, { force: true });
+      throw ignoreMissing(error as NodeJS.ErrnoException) ?? gone(upload);
+    }
   }
 
   async list(prefix: string): Promise<OpenUpload[]> {
@@ -106,8 +114,12 @@ export class FolderMultiparts {
   async #upload({ key, uploadId }: MultipartUpload): Promise<UploadRecord> {
     const record = await readJson<UploadRecord>(join(this.#uploadDir(uploadId), 'upload.json'));
     if (record?.key === key) return record;
-    throw new StepError('not-found', `failed to go on with the upload of ${key}: it is gone`);
+    throw gone({ key });
   }
+}
+
+function gone({ key }: Pick<MultipartUpload, 'key'>): StepError {
+  return new StepError('not-found', `failed to go on with the upload of ${key}: it is gone`);
 }
 
 function md5(bytes: Uint8Array): string {
