@@ -39,12 +39,12 @@ export interface Fault {
   stallAfter?: number;
   /** Sends the body byte by byte, one every so many ms: never silent, and hardly ever done. */
   trickleMs?: number;
-  /** Sends a head without end, one byte every so many ms. */
-  trickleHeadMs?: number;
-  /** Takes the request's body by this many bytes a second, and no faster. */
-  sipRate?: number;
+  /** Takes the request's body byte by byte, one every so many ms. */
+  sipMs?: number;
   /** Holds the answer back until this settles. */
   hold?: Promise<unknown>;
+  /** Sends a head without end, one byte every so many ms. */
+  trickleHeadMs?: number;
 }
 
 export interface ListenOptions {
@@ -131,10 +131,10 @@ export class FakeServer {
     try {
       const fault = this.#take(seen);
       await fault?.hold;
+      if (fault?.trickleHeadMs !== undefined) return trickleHead(request, fault.trickleHeadMs);
       if (fault?.stallAfter === -1) return;
       if (fault?.cutAfter === -1) return void request.socket.destroy();
-      if (fault?.trickleHeadMs !== undefined) return trickleHead(request, fault.trickleHeadMs);
-      if (fault?.sipRate !== undefined) return sip(request, fault.sipRate);
+      if (fault?.sipMs !== undefined) return sip(request, fault.sipMs);
       if (fault?.answer) {
         request.resume();
         await new Promise((resolve) => (request.complete ? resolve(null) : request.once('end', resolve)));
@@ -254,6 +254,12 @@ function spoil(response: ServerResponse, fault: Fault): void {
   }) as typeof response.end;
 }
 
+/** Reads a body that never comes to its end: what the kernel's buffers do not hold stays with the client. */
+function sip(request: IncomingMessage, ms: number): void {
+  const timer = setInterval(() => request.read(1), ms);
+  request.socket.on('close', () => clearInterval(timer));
+}
+
 /** Keeps what the handler writes and lets it out byte by byte. */
 function trickle(response: ServerResponse, ms: number, write: (chunk: unknown) => boolean, end: () => ServerResponse): void {
   const kept: Buffer[] = [];
@@ -285,12 +291,4 @@ function trickleHead({ socket }: IncomingMessage, ms: number): void {
   }, ms);
   socket.on('close', () => clearInterval(timer));
   socket.on('error', () => {});
-}
-
-/** Reads a body so slowly that nobody wants to wait for its end, and says nothing. */
-function sip(request: IncomingMessage, bytesPerSecond: number): void {
-  request.pause();
-  request.socket.pause();
-  const timer = setInterval(() => request.socket.read(Math.ceil(bytesPerSecond / 10)), 100);
-  request.socket.on('close', () => clearInterval(timer));
 }

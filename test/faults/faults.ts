@@ -104,7 +104,7 @@ export const faults: readonly NamedFault[] = [
   passing('heads before weights that trickle', 'cdn', { on: weights, times: 2, trickleHeadMs: 50 }),
   lasting('S3 whose heads trickle', 's3', { on: /./, trickleHeadMs: 50 }),
   lasting('S3 whose bodies trickle', 's3', { on: /^GET/, trickleMs: 50 }),
-  lasting('S3 that sips', 's3', { on: /^PUT .*partNumber/, sipRate: 2000 }),
+  lasting('S3 that sips', 's3', { on: /^PUT .*partNumber/, sipMs: 20 }),
   lasting('registry whose heads trickle', 'registry', { on: /./, trickleHeadMs: 50 }),
   lasting('S3 answers nothing, by 200', 's3', { on: /./, answer: { status: 200 } }),
   inWorld('Hub whose name is none', 'dns', false, withoutName('HF_ENDPOINT')),
