@@ -125,6 +125,7 @@ describe('the order of sources', () => {
     expect(await said('s3://models/model-data/tiny')).toContain(`a folder of models, such as ${uri}`);
     expect(await said(`${uri}weights/`)).toContain(`only a folder of a model, ${uri}`);
     expect(await said('s3://models/nowhere/')).toContain('nothing lies there');
+    expect(await said('s3://models/.modelferry/archives/model-data/tiny/1-archive.tar.zst')).toContain('it is an archive');
     expect((await run(['--model-uri=s3://models/copied/tiny/'])).results.source).toBe('hub');
     const taken = await runInProcess(sync, ['--key-template=copied/tiny', '--replace'], env);
     expect(taken.exitCode, taken.stderr).toBe(0);

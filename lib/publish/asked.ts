@@ -43,6 +43,9 @@ export async function notPublished(store: Store, params: AskedParams, verb: stri
 
 async function whatLiesThere(store: Store, prefix: string, controlPrefix: string): Promise<{ cause: string; hint: string }> {
   const list = 'modelferry list shows what is published';
+  if (prefix.endsWith('.tar.zst')) {
+    return { cause: 'it is an archive, which no server reads', hint: 'unpack it into a workspace and upload it from there' };
+  }
   for (const above of parents(prefix)) {
     if (await store.head(controlKeys(controlPrefix, above).manifest)) {
       return { cause: `it is only a folder of a model, ${store.uri}/${above}/`, hint: 'give the URI of the whole model' };
