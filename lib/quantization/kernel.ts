@@ -1,10 +1,9 @@
-import { codeValues, type Lane, laneOf, toCodes } from './codes.ts';
-import { addErrorsOfBytes, addErrorsOfHalves, type ErrorSums } from './error-sums.ts';
-import { decode, type FloatType, infinityBits, largest, numberOf, type Raw, rawOf, wordsOf } from './floats.ts';
-import { lookUpBytes, lookUpHalves, type Strip } from './look-up.ts';
+import type { ErrorSums } from './error-sums.ts';
+import { type FloatType, infinityBits, largest, numberOf, type Raw, rawOf, wordsOf } from './floats.ts';
 import { asymmetricScaleOf, type Scale, scaleOf } from './scales.ts';
 import { bitsOf, type Scheme } from './schemes.ts';
-import { type Table, Tables } from './tables.ts';
+import { ScalarStrip, type Strip } from './strip.ts';
+import { VectorStrip } from './vector-strip.ts';
 
 export type { ErrorSums };
 
@@ -45,7 +44,7 @@ export function quantizeRows(scheme: Scheme, block: RowBlock, into: readonly Uin
   return quantizer.run(block, into, sums);
 }
 
-/** One for each scheme, type and arithmetic that this thread has met: they keep tables. */
+/** One for each scheme, type and arithmetic that this thread has met: they keep what they have found out. */
 const quantizers = new Map<string, Quantizer>();
 
 /** The largest size among those weights; NaN or Infinity when one of them is. */
@@ -54,70 +53,60 @@ export function maxAbs(bytes: Uint8Array, dtype: FloatType): number {
   return numberOf(dtype, largest(raw, wordsOf(raw), 0, raw.length, dtype));
 }
 
-/** A scale and the table for it, where there is one. */
-interface Divisor extends Scale {
-  table: Table | undefined;
-  base: number;
-}
+/** So many weights are worked on at once, where rows are not longer: they and their codes stay in the nearer caches. */
+const weightsAtOnce = 16_384;
 
 class Quantizer {
   readonly #scheme: Scheme;
   readonly #type: FloatType;
   readonly #round: FloatType | undefined;
-  readonly #tables: Tables | undefined;
-  readonly #values: Float32Array;
   readonly #halves: boolean;
   readonly #scaleBytes: number;
-  /** Divisors by the integer size of a group's largest weight, where integers are of 16 bits. */
-  #known = new Array<Divisor | undefined>(0x8000);
+  readonly #scalar: Strip;
+  readonly #vector: Strip | undefined;
+  /** Scales by the integer size of a group's largest weight, where integers are of 16 bits. */
+  #known = new Array<Scale | undefined>(0x8000);
   #globalScale = 1;
-  #lane = laneOf(0);
-  #codes = new Uint8Array(0);
 
   constructor(scheme: Scheme, type: FloatType, arithmetic: Arithmetic) {
     this.#scheme = scheme;
     this.#type = type;
     this.#round = arithmetic === 'native' && type !== 'F32' ? type : undefined;
     this.#halves = bitsOf(scheme) === 4;
-    // Zero points of 8 bits would need 256 times the tables.
-    this.#tables = type === 'BF16' && (scheme.symmetric || this.#halves) ? new Tables(scheme, this.#round) : undefined;
-    this.#values = codeValues(scheme);
     this.#scaleBytes = scheme.scale !== 'float' ? 1 : type === 'F32' ? 4 : 2;
+    this.#scalar = new ScalarStrip(scheme, type, this.#round);
+    this.#vector = type === 'BF16' ? VectorStrip.of(scheme, this.#round) : undefined;
   }
 
   run(block: RowBlock, into: readonly Uint8Array[], sums: ErrorSums | undefined): NotFinite | undefined {
     const { rows, cols } = block;
-    const { groupRows, groupCols, symmetric, format } = this.#scheme;
+    const { groupRows, scale } = this.#scheme;
+    if (scale === 'e4m3') this.#setGlobalScale(block.globalScale);
     const raw = rawOf(block.bytes, this.#type);
-    const [codes, scales, zeroPoints] = into as [Uint8Array, Uint8Array, Uint8Array];
-    const words = wordsOf(raw);
-    const strip = { raw, words, into: codes, intoWords: codes.byteOffset % 4 === 0 ? wordsOf(codes) : undefined };
+    const shape = this.#shapeOf(cols);
+    const strip = (VectorStrip.takes(this.#type, cols, shape.size) ? this.#vector : undefined) ?? this.#scalar;
+    const step = Math.max(groupRows, shape.rowsAtOnce);
+    strip.reserve(shape.rowsAtOnce * cols, shape.rowsAtOnce * shape.groups);
+    for (let top = 0; top < rows; top += step) {
+      const end = Math.min(top + step, rows);
+      const found = this.#measure(strip, raw, top, end, shape);
+      const fault = this.#setScales(strip, found, top, end, shape, into);
+      if (fault !== undefined) return this.#firstNotFinite(raw, top, end, shape, fault);
+      this.#encode(strip, raw, top, end, shape, into[0] as Uint8Array, sums);
+    }
+    return undefined;
+  }
+
+  #shapeOf(cols: number): Shape {
+    const { groupRows, groupCols, format } = this.#scheme;
     const size = groupCols || cols;
+    const whole = Math.floor(cols / size);
+    const rest = cols % size;
     const used = this.#halves ? (cols + 1) >> 1 : cols;
     const rowBytes = format === 'pack-quantized' ? Math.ceil(used / 4) * 4 : used;
-    if (this.#scheme.scale === 'e4m3') this.#setGlobalScale(block.globalScale);
-    const groups = Math.ceil(cols / size);
-    for (let top = 0; top < rows; top += groupRows) {
-      const end = Math.min(top + groupRows, rows);
-      for (let group = 0; group < groups; group += 1) {
-        const col = group * size;
-        const count = Math.min(size, cols - col);
-        const divisor = symmetric
-          ? this.#symmetric(raw, words, top, end, cols, col, count)
-          : this.#asymmetric(raw, top * cols + col, count);
-        if (!divisor) return this.#firstNotFinite(raw, top, end, cols, col, count);
-        this.#writeScale(scales, (top / groupRows) * groups + group, divisor.stored);
-        if (!symmetric) this.#writeZeroPoint(zeroPoints, top, group, groups, divisor.zero);
-        for (let row = top; row < end; row += 1) {
-          const from = row * cols + col;
-          const at = row * rowBytes + (this.#halves ? col >> 1 : col);
-          this.#encode(strip, from, count, divisor, at);
-          if (sums) this.#addErrors(raw, from, count, divisor, codes, at, sums);
-        }
-      }
-    }
-    if (used < rowBytes) for (let row = 0; row < rows; row += 1) codes.fill(0, row * rowBytes + used, (row + 1) * rowBytes);
-    return undefined;
+    const simple = groupRows === 1 && rest === 0 && used === rowBytes;
+    const rowsAtOnce = simple ? Math.max(1, Math.floor(weightsAtOnce / cols)) : 1;
+    return { cols, size, whole, rest, groups: rest > 0 ? whole + 1 : whole, used, rowBytes, rowsAtOnce };
   }
 
   #setGlobalScale(globalScale: number | undefined): void {
@@ -125,77 +114,71 @@ class Quantizer {
     if (globalScale === this.#globalScale) return;
     this.#globalScale = globalScale;
     this.#known = new Array(0x8000);
-    this.#tables?.clear();
   }
 
-  #symmetric(raw: Raw, words: Int32Array, top: number, end: number, cols: number, col: number, count: number): Divisor | undefined {
-    let max = 0;
-    for (let row = top; row < end; row += 1) max = Math.max(max, largest(raw, words, row * cols + col, count, this.#type));
+  /** Loads rows that share no scale, or one after the other those that do: the last one stays then. Returns as `found` of a strip. */
+  #measure(strip: Strip, raw: Raw, top: number, end: number, { cols, size, whole, rest, groups, rowsAtOnce }: Shape): Int32Array {
+    const blocks = this.#scheme.groupRows > 1;
+    const found = blocks ? new Int32Array(groups) : strip.found;
+    for (let row = top; row < end; row += rowsAtOnce) {
+      const count = Math.min(rowsAtOnce, end - row);
+      strip.load(raw, row * cols, count * cols);
+      strip.measure(0, count * whole, size, 0);
+      if (rest > 0) strip.measure(whole * size, 1, rest, whole);
+      if (blocks) for (let i = 0; i < groups; i += 1) found[i] = Math.max(found[i]!, strip.found[i]!);
+    }
+    return found;
+  }
+
+  /** Finds the scales, writes them and puts them where they are used. Returns which group has none. */
+  #setScales(
+    { divisors, zeros }: Strip,
+    found: Int32Array,
+    top: number,
+    end: number,
+    { groups }: Shape,
+    [, scales, zeroPoints]: readonly Uint8Array[],
+  ): number | undefined {
+    const { groupRows, symmetric } = this.#scheme;
+    const count = groupRows > 1 ? groups : (end - top) * groups;
+    const first = (top / groupRows) * groups;
+    for (let i = 0; i < count; i += 1) {
+      const scale = symmetric ? this.#symmetric(found[i]!) : this.#asymmetric(found[2 * i]!, found[2 * i + 1]!);
+      if (!scale) return i;
+      divisors[i] = scale.divisor;
+      zeros[i] = scale.zero;
+      this.#writeScale(scales as Uint8Array, first + i, scale.stored);
+      if (!symmetric) this.#writeZeroPoint(zeroPoints as Uint8Array, top + Math.floor(i / groups), i % groups, groups, scale.zero);
+    }
+    return undefined;
+  }
+
+  #symmetric(max: number): Scale | undefined {
     if (max >= infinityBits[this.#type]) return undefined;
     const known = this.#known[max];
     if (known) return known;
     const scale = scaleOf(this.#scheme, this.#type, numberOf(this.#type, max), this.#globalScale);
-    const divisor = this.#withTable(scale, max);
-    if (this.#type !== 'F32') this.#known[max] = divisor;
-    return divisor;
+    if (this.#type !== 'F32') this.#known[max] = scale;
+    return scale;
   }
 
-  #asymmetric(raw: Raw, from: number, count: number): Divisor | undefined {
-    // Flips the sign and, where there are any, the bits that stand before it: negative numbers become their sizes, and all others negative.
-    const flip = this.#type === 'F32' ? -0x80000000 : -0x8000;
-    let [low, high] = [0, 0];
-    for (let i = from; i < from + count; i += 1) {
-      const bits = raw[i]!;
-      if (bits > high) high = bits;
-      if ((bits ^ flip) > low) low = bits ^ flip;
-    }
+  #asymmetric(low: number, high: number): Scale | undefined {
     const type = this.#type;
     if (low >= infinityBits[type] || high >= infinityBits[type]) return undefined;
     const scale = asymmetricScaleOf(this.#scheme, type, numberOf(type, low), numberOf(type, high));
-    return Number.isFinite(scale.divisor) ? this.#withTable(scale, Math.max(low, high)) : undefined;
+    return Number.isFinite(scale.divisor) ? scale : undefined;
   }
 
-  #withTable(scale: Scale, max: number): Divisor {
-    const base = this.#tables?.baseFor(scale.divisor) ?? 0;
-    const able = this.#tables !== undefined && base > 0 && max - base < this.#tables.span;
-    return { ...scale, table: able ? this.#tables?.tableFor(scale.divisor, scale.zero) : undefined, base };
-  }
-
-  #encode(strip: Strip<Raw>, from: number, count: number, divisor: Divisor, to: number): void {
-    const { raw, into } = strip;
-    const { table, base } = divisor;
-    if (table && this.#halves) lookUpHalves(strip as Strip, from, count, table, base, to);
-    else if (table) lookUpBytes(strip as Strip, from, count, table, base, to);
-    else if (this.#halves) {
-      const codes = this.#computed(raw, from, count, divisor);
-      if (count & 1) codes[count] = 0;
-      for (let i = 0; i < count; i += 2) into[to + (i >> 1)] = codes[i]! | (codes[i + 1]! << 4);
-    } else {
-      const codes = this.#computed(raw, from, count, divisor);
-      for (let i = 0; i < count; i += 1) into[to + i] = codes[i]!;
+  #encode(strip: Strip, raw: Raw, top: number, end: number, shape: Shape, codes: Uint8Array, sums?: ErrorSums): void {
+    const { cols, size, whole, rest, used, rowBytes, rowsAtOnce } = shape;
+    for (let row = top; row < end; row += rowsAtOnce) {
+      const count = Math.min(rowsAtOnce, end - row);
+      const to = row * rowBytes;
+      if (this.#scheme.groupRows > 1) strip.load(raw, row * cols, count * cols);
+      strip.encode(0, count * whole, size, 0, codes, to, sums);
+      if (rest > 0) strip.encode(whole * size, 1, rest, whole, codes, to + (this.#halves ? (whole * size) >> 1 : whole * size), sums);
+      if (used < rowBytes) codes.fill(0, to + used, to + rowBytes);
     }
-  }
-
-  #computed(raw: Raw, from: number, count: number, { divisor, zero }: Divisor): Uint8Array {
-    const lane = this.#laneFor(count);
-    decode(raw, from, count, this.#type, lane.numbers, lane.bits);
-    toCodes(this.#scheme, lane, count, divisor, zero, this.#round, this.#codes);
-    return this.#codes;
-  }
-
-  #laneFor(count: number): Lane {
-    if (count >= this.#codes.length) {
-      this.#lane = laneOf(count);
-      this.#codes = new Uint8Array(count + 1);
-    }
-    return this.#lane;
-  }
-
-  #addErrors(raw: Raw, from: number, count: number, divisor: Divisor, codes: Uint8Array, at: number, sums: ErrorSums): void {
-    const { numbers, bits } = this.#laneFor(count);
-    decode(raw, from, count, this.#type, numbers, bits);
-    const add = this.#halves ? addErrorsOfHalves : addErrorsOfBytes;
-    add(numbers, count, codes, at, this.#values, divisor, sums);
   }
 
   #writeScale(into: Uint8Array, at: number, stored: number): void {
@@ -213,13 +196,30 @@ class Quantizer {
     else into[at + inWord] = zero + 128;
   }
 
-  #firstNotFinite(raw: Raw, top: number, end: number, cols: number, col: number, count: number): NotFinite {
-    for (let row = top; row < end; row += 1) {
-      for (let i = 0; i < count; i += 1) {
-        const value = numberOf(this.#type, raw[row * cols + col + i]!);
-        if (!Number.isFinite(value)) return { row, col: col + i, value: String(value) as NotFinite['value'] };
+  #firstNotFinite(raw: Raw, top: number, end: number, { cols, size, groups }: Shape, group: number): NotFinite {
+    const blocks = this.#scheme.groupRows > 1;
+    const [first, last] = blocks ? [top, end] : [top + Math.floor(group / groups), top + Math.floor(group / groups) + 1];
+    const col = (group % groups) * size;
+    for (let row = first; row < last; row += 1) {
+      for (let i = col; i < Math.min(col + size, cols); i += 1) {
+        const value = numberOf(this.#type, raw[row * cols + i]!);
+        if (!Number.isFinite(value)) return { row, col: i, value: String(value) as NotFinite['value'] };
       }
     }
-    return { row: top, col, value: 'numbers too far apart for a scale' };
+    return { row: first, col, value: 'numbers too far apart for a scale' };
   }
+}
+
+/** How rows of a weight lie. */
+interface Shape {
+  cols: number;
+  /** Weights of a whole group in a row, how many of these there are in one, the weights behind them, and all groups with those. */
+  size: number;
+  whole: number;
+  rest: number;
+  groups: number;
+  /** Bytes of a row's codes, and with those that fill its last word. */
+  used: number;
+  rowBytes: number;
+  rowsAtOnce: number;
 }
