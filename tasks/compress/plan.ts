@@ -145,17 +145,29 @@ export function newFiles({ wanted, ignore, weightMap, tensorBytes }: Plan, { con
   ]);
 }
 
+/** Rows that are quantized at once; errors are summed over the first `measured` of them. */
+export interface Rows {
+  weight: PlannedWeight;
+  first: number;
+  count: number;
+  measured: number;
+}
+
 /** A piece of a source file that is read at once. */
 export interface Piece {
   offset: number;
   length: number;
   /** Where it is copied to; undefined: it is quantized. */
   copyTo?: number;
-  rows?: { weight: PlannedWeight; first: number; count: number };
+  rows?: Rows;
 }
 
-/** How much is read at once, where rows are not longer. */
-export const pieceBytes = 4 * 1024 ** 2;
+/** How much is read at once, where rows are not longer: so little that it is still in the caches when it is hashed and quantized. */
+export const pieceBytes = 1024 ** 2;
+
+/** Errors are summed over one of so many rows of a weight over `sampleBytes`: it costs several times as much as quantizing, and rows differ by little. */
+export const measuredPart = 32;
+const sampleBytes = 4 * 1024 ** 2;
 
 /** All of a shard's bytes behind its header, in their order. */
 export function* piecesOf({ work }: PlannedShard, scheme: Scheme): Generator<Piece> {
@@ -169,14 +181,20 @@ export function* piecesOf({ work }: PlannedShard, scheme: Scheme): Generator<Pie
   }
 }
 
-/** A weight's rows, as many at once as are read at once. */
-export function* rowsOf(weight: PlannedWeight, scheme: Scheme): Generator<Piece & { rows: NonNullable<Piece['rows']> }> {
+/** A weight's rows, as many at once as are read at once. What is measured does not hang on how many these are. */
+export function* rowsOf(weight: PlannedWeight, scheme: Scheme): Generator<Piece & { rows: Rows }> {
   const [rows] = weight.shape;
   const rowBytes = weight.size / rows;
   const together = rowBlock(scheme);
-  const step = Math.max(1, Math.floor(pieceBytes / (rowBytes * together))) * together;
-  for (let first = 0; first < rows; first += step) {
-    const count = Math.min(step, rows - first);
-    yield { offset: weight.offset + first * rowBytes, length: count * rowBytes, rows: { weight, first, count } };
+  const stepOf = (bytes: number) => Math.max(1, Math.floor(bytes / (rowBytes * together))) * together;
+  const [sample, step] = [stepOf(sampleBytes), stepOf(pieceBytes)];
+  for (let start = 0; start < rows; start += sample) {
+    const end = Math.min(start + sample, rows);
+    const sampled = rows <= sample ? rows : Math.ceil((end - start) / measuredPart / together) * together;
+    for (let first = start; first < end; first += step) {
+      const count = Math.min(step, end - first);
+      const measured = Math.min(Math.max(start + sampled - first, 0), count);
+      yield { offset: weight.offset + first * rowBytes, length: count * rowBytes, rows: { weight, first, count, measured } };
+    }
   }
 }

@@ -1,7 +1,7 @@
 import { showBytes } from '../../lib/units.ts';
+import { measuredPart } from './plan.ts';
 import type { Report } from './report.ts';
 import { barChart, escapeHtml, percent, scatter } from './report-plots.ts';
-import { measuredPart } from './rows.ts';
 
 const worstShown = 20;
 const namesShown = 100;

@@ -1,12 +1,9 @@
 import { StepError } from '../../lib/errors.ts';
 import type { FloatType } from '../../lib/quantization/floats.ts';
 import type { ErrorSums, NotFinite } from '../../lib/quantization/kernel.ts';
-import { rowBlock } from '../../lib/quantization/schemes.ts';
-import type { Piece, PlannedOutput, PlannedWeight, Wanted } from './plan.ts';
+import type { PlannedOutput, PlannedWeight, Rows, Wanted } from './plan.ts';
 import type { Done } from './worker.ts';
 import type { Workers } from './workers.ts';
-
-export type Rows = NonNullable<Piece['rows']>;
 
 /** Where a block of rows lands in one output: there, and in the buffer that the thread fills. */
 interface Part {
@@ -26,13 +23,10 @@ export interface QuantizedRows {
   release(): void;
 }
 
-/** Errors are summed over one of so many rows of a weight that is read in pieces: summing costs twice as much as quantizing, and they differ by little. */
-export const measuredPart = 32;
-
 /** Quantizes rows in a thread; `bytes` goes back to the pool. Throws `integrity` naming the tensor when a weight is no number. */
 export async function quantizeInThread(
   bytes: SharedArrayBuffer,
-  { weight, first, count }: Rows,
+  { weight, first, count, measured }: Rows,
   { scheme, arithmetic }: Wanted,
   globalScale: number,
   workers: Workers,
@@ -43,8 +37,6 @@ export async function quantizeInThread(
   const [, cols] = weight.shape;
   const length = count * (weight.size / weight.shape[0]);
   const dtype = weight.tensor.dtype as FloatType;
-  const measured =
-    count === weight.shape[0] ? count : Math.min(count, Math.ceil(count / measuredPart / rowBlock(scheme)) * rowBlock(scheme));
   const done = await workers.run({ scheme, bytes, length, dtype, rows: count, cols, arithmetic, globalScale, into, parts, measured });
   workers.buffers.give(bytes);
   if (done.notFinite) throw notFinite(weight, first, done.notFinite);

@@ -33,7 +33,7 @@ export interface ShardTools {
   onBytes(bytes: number): void;
 }
 
-/** Memory for bytes on their way: pieces of 4 MiB for each thread and two more, fewer where rows are longer. */
+/** Memory for bytes on their way, where rows are so long that a piece for each thread and two more would be too much. */
 const bytesInFlight = 24 * 1024 ** 2;
 
 /**

@@ -9,6 +9,9 @@ declare const COMPRESS_WORKER: string | undefined;
 /** More than this many threads wait for the disk. */
 const maxWorkers = 4;
 
+/** So often must work have waited for a thread before another is begun, which costs as much as quantizing a hundred megabytes. */
+const waitsForOneMore = 128;
+
 /** How much of free buffers is kept. */
 const freeBytes = 32 * 1024 ** 2;
 
@@ -40,23 +43,23 @@ export class Buffers {
   }
 }
 
-/** Threads that do arithmetic, so that this one is free to read, hash and write. */
+/** Threads that do arithmetic, so that this one is free to read, hash and write. One is mostly enough; more are begun where work waits for it. */
 export class Workers {
   readonly buffers = new Buffers(pieceBytes);
   readonly #idle: Worker[] = [];
   readonly #all: Worker[] = [];
+  /** The most threads there may be: how many jobs are worked on at once. */
+  readonly count: number;
   readonly #queue: Job[] = [];
   readonly #waiting = new Map<number, { resolve: (done: Done) => void; reject: (error: Error) => void }>();
+  #online = 0;
+  #waits = 0;
   #nextId = 0;
   #broken: Error | undefined;
 
   constructor(count = Math.min(availableParallelism(), maxWorkers)) {
-    for (let i = 0; i < count; i += 1) this.#start();
-  }
-
-  /** How many jobs are worked on at once. */
-  get count(): number {
-    return this.#all.length;
+    this.count = count;
+    this.#start();
   }
 
   /** Hands rows to the next free thread. Its buffers are not to be touched until it is done. */
@@ -81,6 +84,9 @@ export class Workers {
     const options = { stdin: false, env: {}, execArgv: [] };
     const worker =
       inside === undefined ? new Worker(new URL('./worker.ts', import.meta.url), options) : new Worker(inside, { ...options, eval: true });
+    worker.on('online', () => {
+      this.#online += 1;
+    });
     worker.on('message', (done: Done) => {
       this.#idle.push(worker);
       this.#waiting.get(done.id)?.resolve(done);
@@ -92,6 +98,7 @@ export class Workers {
     worker.unref();
     this.#all.push(worker);
     this.#idle.push(worker);
+    this.#send();
   }
 
   #send(): void {
@@ -103,6 +110,10 @@ export class Workers {
       }
       worker.postMessage(job);
     }
+    if (this.#queue.length > 1) this.#waits += 1;
+    if (this.#waits < waitsForOneMore || this.#all.length === this.count || this.#online < this.#all.length) return;
+    this.#waits = 0;
+    this.#start();
   }
 
   #fail(error: Error): void {
