@@ -45,7 +45,7 @@ const programs = [
 
 /** The code of compress's threads, as text inside the programs that have compress inside: a program stays one file. */
 const worker = await build({
-  entryPoints: ['tasks/compress/worker.ts'],
+  entryPoints: ['lib/compression/worker.ts'],
   write: false,
   bundle: true,
   platform: 'node',

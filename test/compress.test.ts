@@ -4,13 +4,13 @@ import { lstat, mkdir, mkdtemp, open, readdir, readFile, rm, utimes, writeFile }
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { withQuantization } from '../lib/compression/config-json.ts';
 import { ownHolder } from '../lib/holder.ts';
 import { sha256Of } from '../lib/integrity.ts';
 import { type Manifest, parseManifest } from '../lib/manifest.ts';
 import { type Method, methods, quantizationConfig, schemeOf } from '../lib/quantization/schemes.ts';
 import { readHeader } from '../lib/safetensors/header.ts';
 import { type JsonObject, parseStrictJson } from '../lib/safetensors/strict-json.ts';
-import { withQuantization } from '../tasks/compress/config-json.ts';
 import { OutputFile } from '../tasks/compress/output-file.ts';
 import { bytesOf } from './fakes/content.ts';
 import { type CheckpointName, type CheckpointTensor, checkpointFiles, checkpointTensors, fileOf } from './fakes/model/checkpoints.ts';

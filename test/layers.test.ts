@@ -30,6 +30,7 @@ const floors: Record<string, number> = {
   'lib/safetensors/': 1,
   'lib/transfer/': 1,
   'lib/selection.ts': 2,
+  'lib/compression/': 2,
   'lib/direct/': 1,
   'lib/hf-cache.ts': 3,
   'lib/http.ts': 2,

@@ -1,10 +1,10 @@
 import { describe, expect, test } from 'vitest';
+import { type PlannedWeight, rowsOf } from '../lib/compression/plan.ts';
 import { type FloatType, numberOf, roundTo } from '../lib/quantization/floats.ts';
 import { quantizeRows } from '../lib/quantization/kernel.ts';
 import { type Method, methods, rowBlock, type Scheme, schemeOf } from '../lib/quantization/schemes.ts';
 import { ScalarStrip, type Strip } from '../lib/quantization/strip.ts';
 import { VectorStrip } from '../lib/quantization/vector-strip.ts';
-import { type PlannedWeight, rowsOf } from '../tasks/compress/plan.ts';
 
 const schemes: Scheme[] = [...methods.map((method) => schemeOf(method)), { ...schemeOf('w4a16-asym'), id: 'w8a16-asym', code: 'int8' }];
 const roundings: (FloatType | undefined)[] = [undefined, 'BF16'];

@@ -31,14 +31,19 @@ const maxHeaderBytes = 100_000_000;
  */
 export async function readHeader(file: FileHandle, path: string): Promise<Header> {
   const { size } = await file.stat();
+  return await readHeaderFrom((offset, into) => readFully(file, into, offset, path), size, path);
+}
+
+/** The same for a file of `size` bytes that is anywhere: `read` fills a buffer with the bytes from an offset, and is called in their order. */
+export async function readHeaderFrom(read: (offset: number, into: Buffer) => Promise<void>, size: number, path: string): Promise<Header> {
   const fail = failer(path);
   if (size < 8) fail(`it has ${size} bytes, too few for a header`);
   const length = Buffer.alloc(8);
-  await readFully(file, length, 0, path);
+  await read(0, length);
   const headerBytes = length.readBigUInt64LE();
   if (headerBytes > maxHeaderBytes || Number(headerBytes) + 8 > size) fail(`its header would have ${headerBytes} bytes`);
   const bytes = Buffer.allocUnsafeSlow(Number(headerBytes));
-  await readFully(file, bytes, 8, path);
+  await read(8, bytes);
   return parseHeader(bytes, size, path);
 }
 

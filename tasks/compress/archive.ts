@@ -1,5 +1,7 @@
 import { mkdir, readFile, rename, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import type { Derivation } from '../../lib/compression/derivation.ts';
+import type { Given } from '../../lib/compression/wanted.ts';
 import { explain, StepError } from '../../lib/errors.ts';
 import { sha256Of } from '../../lib/integrity.ts';
 import { makeManifest, manifestBytes } from '../../lib/manifest.ts';
@@ -10,8 +12,7 @@ import { version } from '../../lib/version.ts';
 import { checkFreeSpace, modelFolder, safeJoin, writeAtomically } from '../../lib/workspace.ts';
 import { ArchiveFile, framesOf, type Member, type Written } from './archive-file.ts';
 import type { Found } from './source.ts';
-import type { Given } from './wanted.ts';
-import type { Derivation, Tools, Way, Work } from './work.ts';
+import type { Tools, Way, Work } from './work.ts';
 
 const archiveName = 'model.tar.zst';
 

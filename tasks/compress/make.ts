@@ -1,21 +1,24 @@
-import { readFile, rm, stat } from 'node:fs/promises';
+import { open, readFile, rm, stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { checkOutput } from '../../lib/compression/check.ts';
+import type { Derivation } from '../../lib/compression/derivation.ts';
+import { GlobalScales } from '../../lib/compression/global-scales.ts';
+import { newFiles, type Plan } from '../../lib/compression/plan.ts';
+import type { SourceModel } from '../../lib/compression/source-model.ts';
+import { Workers } from '../../lib/compression/workers.ts';
 import { explain } from '../../lib/errors.ts';
 import { sha256Of } from '../../lib/integrity.ts';
 import { type ManifestFile, makeManifest, manifestBytes } from '../../lib/manifest.ts';
+import { readHeader } from '../../lib/safetensors/header.ts';
+import { indexName } from '../../lib/safetensors/weight-index.ts';
 import { version } from '../../lib/version.ts';
 import { checkFreeSpace, type ModelFolder, safeJoin, writeAtomically } from '../../lib/workspace.ts';
 import { carryOver } from './carry-over.ts';
-import { checkOutput } from './check.ts';
-import { GlobalScales } from './global-scales.ts';
-import { newFiles, type Plan } from './plan.ts';
 import { reportOf } from './report.ts';
 import { reportPage } from './report-page.ts';
 import { type WrittenShard, writeShard } from './shard.ts';
 import type { Found } from './source.ts';
-import type { SourceModel } from './source-model.ts';
-import type { Derivation, Made, Tools } from './work.ts';
-import { Workers } from './workers.ts';
+import type { Made, Tools } from './work.ts';
 
 /** Writes the model into its folder, the manifest last. What an ended run of the same plan has finished is kept. */
 export async function makeModel(
@@ -33,8 +36,11 @@ export async function makeModel(
   const shards = await writeShards(plan, model, folder, records, tools);
   const small = newFiles(plan, model);
   for (const [path, bytes] of small) await writeAtomically(safeJoin(folder.files, path), bytes);
-  await carryOver(model.others, model.filesDir, folder.files, tools.signal);
-  await checkOutput(plan, plan.ignore, folder.files);
+  await carryOver(model.others, source.folder.files, folder.files, tools.signal);
+  await checkOutput(plan, plan.ignore, await readFile(safeJoin(folder.files, indexName)), async (path) => {
+    await using file = await open(safeJoin(folder.files, path), 'r');
+    return await readHeader(file, path);
+  });
   const files: ManifestFile[] = [
     ...shards,
     ...model.others,
@@ -74,8 +80,8 @@ async function writeShards(plan: Plan, model: SourceModel, folder: ModelFolder, 
   );
   for (const { shard } of plan.shards) if (done.has(shard.path)) progress.add(shard.size);
   const workers = new Workers();
-  const scales = new GlobalScales(plan, model.filesDir, workers);
-  const common = { sourceDir: model.filesDir, partialDir: folder.partial, filesDir: folder.files, workers, signal };
+  const scales = new GlobalScales(plan, model, workers);
+  const common = { source: model.source, partialDir: folder.partial, filesDir: folder.files, workers, signal };
   try {
     for (const planned of open) {
       const { path } = planned.shard;

@@ -1,21 +1,23 @@
+import { planModel } from '../../lib/compression/plan.ts';
+import { readSourceModel } from '../../lib/compression/source-model.ts';
+import { type Given, type Quantization, quantizationOf } from '../../lib/compression/wanted.ts';
+import { openFilesOf } from '../../lib/local/open-file.ts';
 import { makeModel } from './make.ts';
-import { planModel } from './plan.ts';
 import { bytesAfter, showPlan } from './show-plan.ts';
 import type { Found } from './source.ts';
-import { readSourceModel } from './source-model.ts';
-import { type Given, type Quantization, quantizationOf } from './wanted.ts';
 import type { Way, Work } from './work.ts';
 
 /** Reads what was asked for. Throws `usage` with all that is wrong. */
 export function quantizing(given: Given): Way {
   const derivation = quantizationOf(given);
-  return { ...derivation, plan: (source) => quantizationWork(source, derivation) };
+  return { ...derivation, plan: (source, signal) => quantizationWork(source, derivation, signal) };
 }
 
 /** Reads a model's headers and plans its quantization. Throws as both do. */
-async function quantizationWork(source: Found, derivation: Quantization): Promise<Work> {
+async function quantizationWork(source: Found, derivation: Quantization, signal: AbortSignal): Promise<Work> {
   const { totalBytes } = source.manifest;
-  const model = await readSourceModel(source.folder.files, source.manifest);
+  const files = { open: openFilesOf(source.folder.files), hint: 'run download again with --verify, with the same --workspace' };
+  const model = await readSourceModel(files, source.manifest, signal);
   const plan = planModel(model, derivation.wanted);
   const { quantized, left } = plan.selected;
   return {

@@ -1,7 +1,7 @@
+import { newFiles, type Plan } from '../../lib/compression/plan.ts';
+import type { SourceModel } from '../../lib/compression/source-model.ts';
 import { oneLine } from '../../lib/errors.ts';
 import { showBytes } from '../../lib/units.ts';
-import { newFiles, type Plan } from './plan.ts';
-import type { SourceModel } from './source-model.ts';
 
 /** Bytes of all files that the new model would have: known from headers alone. */
 export function bytesAfter(plan: Plan, model: SourceModel): number {

@@ -1,5 +1,6 @@
 import { lstat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
+import { type Derivation, isDerivation } from '../../lib/compression/derivation.ts';
 import { kindOf, StepError } from '../../lib/errors.ts';
 import { sha256Of } from '../../lib/integrity.ts';
 import { localFiles } from '../../lib/local/files.ts';
@@ -7,8 +8,6 @@ import { placeOf } from '../../lib/local/open-file.ts';
 import { type Manifest, parseManifest } from '../../lib/manifest.ts';
 import { mapLimited } from '../../lib/transfer/pool.ts';
 import { findManifest, folderAt, type ModelFolder, modelFolder, readManifestFile, safeJoin } from '../../lib/workspace.ts';
-import { isDerivation } from './wanted.ts';
-import type { Derivation } from './work.ts';
 
 /** A manifest of the workspace and its folder. */
 export interface Found {

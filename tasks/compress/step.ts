@@ -1,5 +1,6 @@
 import { readFile, rm, utimes } from 'node:fs/promises';
 import { join } from 'node:path';
+import { isDerivation } from '../../lib/compression/derivation.ts';
 import { defineStep, type StepContext } from '../../lib/define-step.ts';
 import { withLock } from '../../lib/lock.ts';
 import { archiveMethod } from '../../lib/methods.ts';
@@ -12,7 +13,6 @@ import { archiving } from './archive.ts';
 import { clearUp, removeSource } from './clear-up.ts';
 import { quantizing } from './quantization.ts';
 import { checkLinks, type Found, findSource, finishedOutput } from './source.ts';
-import { isDerivation } from './wanted.ts';
 
 export const compress = defineStep({
   name: 'compress',
@@ -49,7 +49,7 @@ export const compress = defineStep({
     await checkLinks(source, folder);
     const { totalBytes } = source.manifest;
     if (ctx.dryRun) {
-      const work = await way.plan(source);
+      const work = await way.plan(source, ctx.signal);
       ctx.print(work.show(folder.dir, ctx.terminal));
       const counts = { 'file-count': String(work.files), 'total-bytes': String(work.bytes ?? '') };
       return { manifest: manifestResult(workspace, folder), 'manifest-sha256': '', commit, ...counts };
@@ -63,7 +63,7 @@ export const compress = defineStep({
         return await nothingToDo(finished, params, ctx);
       }
       const startedAt = Date.now();
-      const work = await way.plan(source);
+      const work = await way.plan(source, signal);
       log.info({ model: repo, commit, method, ...work.counts, bytes: totalBytes }, 'compress started');
       if (work.dropped.length > 0) log.warn({ files: work.dropped }, 'weights in other formats are not kept');
       const made = await work.make(folder, { log, progress, signal });

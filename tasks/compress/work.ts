@@ -1,17 +1,9 @@
+import type { Derivation } from '../../lib/compression/derivation.ts';
 import type { Log } from '../../lib/log.ts';
 import type { Manifest } from '../../lib/manifest.ts';
 import type { Progress } from '../../lib/progress.ts';
 import type { ModelFolder } from '../../lib/workspace.ts';
 import type { Found } from './source.ts';
-
-/** How a model is made of another one. */
-export interface Derivation {
-  method: string;
-  /** What the bytes depend on besides the method and the source: it stands in the manifest. */
-  config: Record<string, unknown>;
-  /** What the folder's name ends in: the method, and a digest of the config when it is not the default one. */
-  suffix: string;
-}
 
 export interface Tools {
   log: Log;
@@ -42,5 +34,5 @@ export interface Work {
 /** A way to make a smaller model, as it was asked for. */
 export interface Way extends Derivation {
   /** Finds out what there is to do to a model. */
-  plan: (source: Found) => Promise<Work>;
+  plan: (source: Found, signal: AbortSignal) => Promise<Work>;
 }

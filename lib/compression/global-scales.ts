@@ -1,10 +1,8 @@
-import { open } from 'node:fs/promises';
-import type { FloatType } from '../../lib/quantization/floats.ts';
-import { globalScaleOf } from '../../lib/quantization/scales.ts';
-import { readFully } from '../../lib/safetensors/header.ts';
-import { safeJoin } from '../../lib/workspace.ts';
+import type { FloatType } from '../quantization/floats.ts';
+import { globalScaleOf } from '../quantization/scales.ts';
 import { type Plan, type PlannedWeight, rowsOf } from './plan.ts';
 import { largestInThread } from './rows.ts';
+import type { Shard, SourceModel } from './source-model.ts';
 import type { Workers } from './workers.ts';
 
 /**
@@ -13,13 +11,13 @@ import type { Workers } from './workers.ts';
  */
 export class GlobalScales {
   readonly #plan: Plan;
-  readonly #sourceDir: string;
+  readonly #model: SourceModel;
   readonly #workers: Workers;
   readonly #known = new Map<string, number>();
 
-  constructor(plan: Plan, sourceDir: string, workers: Workers) {
+  constructor(plan: Plan, model: SourceModel, workers: Workers) {
     this.#plan = plan;
-    this.#sourceDir = sourceDir;
+    this.#model = model;
     this.#workers = workers;
   }
 
@@ -37,7 +35,8 @@ export class GlobalScales {
 
   async #largestOf(weight: PlannedWeight, signal: AbortSignal): Promise<number> {
     const { file } = weight.tensor;
-    await using source = await open(safeJoin(this.#sourceDir, file), 'r');
+    const shard = this.#model.shards.find(({ path }) => path === file) as Shard;
+    const source = await this.#model.source.open(shard);
     const running: Promise<number>[] = [];
     let max = 0;
     const takeFirst = async () => {
@@ -47,7 +46,7 @@ export class GlobalScales {
       for (const { offset, length } of rowsOf(weight, this.#plan.wanted.scheme)) {
         signal.throwIfAborted();
         const bytes = this.#workers.buffers.take(length);
-        await readFully(source, new Uint8Array(bytes, 0, length), offset, file);
+        await source.read(offset, Buffer.from(bytes, 0, length), signal);
         const found = largestInThread(bytes, length, weight, this.#workers);
         found.catch(() => {});
         running.push(found);
@@ -56,6 +55,7 @@ export class GlobalScales {
       while (running.length > 0) await takeFirst();
     } finally {
       await Promise.allSettled(running);
+      await source.close();
     }
     return max;
   }

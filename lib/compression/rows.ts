@@ -1,6 +1,6 @@
-import { StepError } from '../../lib/errors.ts';
-import type { FloatType } from '../../lib/quantization/floats.ts';
-import type { ErrorSums, NotFinite } from '../../lib/quantization/kernel.ts';
+import { StepError } from '../errors.ts';
+import type { FloatType } from '../quantization/floats.ts';
+import type { ErrorSums, NotFinite } from '../quantization/kernel.ts';
 import type { PlannedOutput, PlannedWeight, Rows, Wanted } from './plan.ts';
 import type { Done } from './worker.ts';
 import type { Workers } from './workers.ts';

@@ -1,23 +1,33 @@
-import { open, readFile } from 'node:fs/promises';
-import { StepError } from '../../lib/errors.ts';
-import { sha256Of } from '../../lib/integrity.ts';
-import type { Manifest, ManifestFile } from '../../lib/manifest.ts';
-import type { ModelFacts, ModelTensor } from '../../lib/quantization/weights.ts';
-import { type Header, readHeader } from '../../lib/safetensors/header.ts';
-import { type Json, JsonFault, type JsonObject, parseStrictJson } from '../../lib/safetensors/strict-json.ts';
-import { indexName, parseIndex } from '../../lib/safetensors/weight-index.ts';
-import { isOtherWeights } from '../../lib/selection.ts';
-import { safeJoin } from '../../lib/workspace.ts';
+import { createHash } from 'node:crypto';
+import { StepError } from '../errors.ts';
+import { sha256Of } from '../integrity.ts';
+import type { Manifest, ManifestFile } from '../manifest.ts';
+import type { ByteSource } from '../publish/send.ts';
+import type { ModelFacts, ModelTensor } from '../quantization/weights.ts';
+import { type Header, readHeaderFrom } from '../safetensors/header.ts';
+import { type Json, JsonFault, type JsonObject, parseStrictJson } from '../safetensors/strict-json.ts';
+import { indexName, parseIndex } from '../safetensors/weight-index.ts';
+import { isOtherWeights } from '../selection.ts';
+import { mapLimited } from '../transfer/pool.ts';
+
+/** Where a model's files are read from. */
+export interface SourceFiles {
+  open(file: ManifestFile): Promise<ByteSource>;
+  /** What helps where a file's bytes are not those of the manifest. */
+  hint: string;
+}
 
 /** One safetensors file of the model, and the tensors in it. */
 export interface Shard extends ManifestFile {
   header: Header;
+  /** sha256 of all bytes before the first tensor's, bare hex: what is planned is only good for exactly these. */
+  headSha256: string;
   tensors: ModelTensor[];
 }
 
-/** A model in the workspace as far as its headers tell. */
+/** A model as far as its headers tell. */
 export interface SourceModel {
-  filesDir: string;
+  source: SourceFiles;
   shards: Shard[];
   /** config.json as it is. */
   config: Buffer;
@@ -32,12 +42,15 @@ export interface SourceModel {
 const maxJsonBytes = 256 * 1024 ** 2;
 export const configName = 'config.json';
 
+/** So many headers are read at once. */
+const readsAtOnce = 8;
+
 /** Reads config, index and headers, no weight. Throws `refused` for a model that is none or is quantized already, `integrity` for broken files. */
-export async function readSourceModel(filesDir: string, { files }: Manifest): Promise<SourceModel> {
+export async function readSourceModel(source: SourceFiles, { files }: Manifest, signal: AbortSignal): Promise<SourceModel> {
   const byPath = new Map(files.map((file) => [file.path, file]));
   const read = async (path: string) => {
     const file = byPath.get(path);
-    return file && (await readSmall(filesDir, file));
+    return file && (await readSmall(source, file, signal));
   };
   const config = await read(configName);
   if (config === undefined) throw refuse('it has no config.json', 'only models for transformers and vLLM are compressed');
@@ -46,22 +59,20 @@ export async function readSourceModel(filesDir: string, { files }: Manifest): Pr
   const weightMap = index && parseIndex(index, indexName);
   const names = weightMap ? [...new Set(weightMap.values())] : files.map(({ path }) => path).filter(isWeights);
   if (names.length === 0) throw refuse('it has no safetensors weights', 'download it with its *.safetensors files');
-  const shards: Shard[] = [];
-  for (const name of names.sort()) {
+  const weights = names.sort().map((name) => {
     const file = byPath.get(name);
-    if (file === undefined) {
-      throw new StepError('integrity', `failed to compress the model: ${name} is missing, which ${indexName} names`, {
-        hint: 'download the model with all of its *.safetensors files',
-      });
-    }
-    shards.push(await readShard(filesDir, file));
-  }
+    if (file) return file;
+    throw new StepError('integrity', `failed to compress the model: ${name} is missing, which ${indexName} names`, {
+      hint: 'take the model with all of its *.safetensors files',
+    });
+  });
+  const shards = await mapLimited(weights, readsAtOnce, (file) => readShard(source, file, signal));
   checkTensors(shards, weightMap);
   const taken = new Set([configName, indexName, ...names]);
   const rest = files.filter(({ path }) => !taken.has(path));
   const isDropped = ({ path }: ManifestFile) => isOtherWeights(path) || /^[^/]*\.safetensors(\.index\.json)?$/.test(path);
   return {
-    filesDir,
+    source,
     shards,
     config,
     facts,
@@ -75,25 +86,26 @@ function isWeights(path: string): boolean {
   return /^[^/]*\.safetensors$/.test(path) && !/^(consolidated|adapter)/.test(path);
 }
 
-async function readSmall(filesDir: string, { path, size, sha256 }: ManifestFile): Promise<Buffer> {
+async function readSmall({ open, hint }: SourceFiles, file: ManifestFile, signal: AbortSignal): Promise<Buffer> {
+  const { path, size, sha256 } = file;
   if (size > maxJsonBytes) throw new StepError('integrity', `failed to read ${path}: it has ${size} bytes`);
-  const bytes = await readFile(safeJoin(filesDir, path));
-  if (bytes.length === size && sha256Of(bytes) === sha256) return bytes;
-  throw new StepError('integrity', `failed to read ${path}: its bytes are not those of the manifest`, {
-    hint: 'run download again with --verify, with the same --workspace',
-  });
+  const bytes = Buffer.alloc(size);
+  const source = await open(file);
+  await source.read(0, bytes, signal).finally(() => source.close());
+  if (sha256Of(bytes) === sha256) return bytes;
+  throw new StepError('integrity', `failed to read ${path}: its bytes are not those of the manifest`, { hint });
 }
 
-async function readShard(filesDir: string, file: ManifestFile): Promise<Shard> {
-  await using handle = await open(safeJoin(filesDir, file.path), 'r');
-  const { size } = await handle.stat();
-  if (size !== file.size) {
-    throw new StepError('integrity', `failed to read ${file.path}: it has ${size} bytes, the manifest says ${file.size}`, {
-      hint: 'run download again with --verify, with the same --workspace',
-    });
-  }
-  const header = await readHeader(handle, file.path);
-  return { ...file, header, tensors: header.tensors.map((tensor) => ({ ...tensor, file: file.path })) };
+async function readShard({ open }: SourceFiles, file: ManifestFile, signal: AbortSignal): Promise<Shard> {
+  const source = await open(file);
+  const hash = createHash('sha256');
+  const read = async (offset: number, into: Buffer) => {
+    await source.read(offset, into, signal);
+    hash.update(into);
+  };
+  const header = await readHeaderFrom(read, file.size, file.path).finally(() => source.close());
+  const tensors = header.tensors.map((tensor) => ({ ...tensor, file: file.path }));
+  return { ...file, header, headSha256: hash.digest('hex'), tensors };
 }
 
 /** A tensor stands in one file, and the index knows where. */

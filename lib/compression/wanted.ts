@@ -1,10 +1,9 @@
-import { StepError } from '../../lib/errors.ts';
-import { sha256Of } from '../../lib/integrity.ts';
-import type { Manifest } from '../../lib/manifest.ts';
-import { type Method, schemeOf } from '../../lib/quantization/schemes.ts';
-import { readPatterns } from '../../lib/quantization/select.ts';
+import { StepError } from '../errors.ts';
+import { sha256Of } from '../integrity.ts';
+import { type Method, schemeOf } from '../quantization/schemes.ts';
+import { readPatterns } from '../quantization/select.ts';
+import type { Derivation } from './derivation.ts';
 import type { Wanted } from './plan.ts';
-import type { Derivation } from './work.ts';
 
 export interface Given {
   method: Method;
@@ -50,11 +49,4 @@ export function quantizationOf(given: Given): Quantization {
     config,
     suffix: `-${method}${own}`,
   };
-}
-
-/** True when a manifest is of a model made in this way from that source (bare hex; undefined: from any). */
-export function isDerivation(manifest: Manifest, { method, config }: Derivation, fromManifestSha256?: string): boolean {
-  const { derived } = manifest;
-  if (derived === undefined || (fromManifestSha256 !== undefined && derived.fromManifestSha256 !== fromManifestSha256)) return false;
-  return derived.method === method && JSON.stringify(derived.config) === JSON.stringify(config);
 }

@@ -1,22 +1,24 @@
-import { open, readFile } from 'node:fs/promises';
-import { StepError } from '../../lib/errors.ts';
-import { disagreements } from '../../lib/quantization/ignore-list.ts';
-import { readHeader, type StoredTensor } from '../../lib/safetensors/header.ts';
-import { indexName, parseIndex } from '../../lib/safetensors/weight-index.ts';
-import { safeJoin } from '../../lib/workspace.ts';
+import { StepError } from '../errors.ts';
+import { disagreements } from '../quantization/ignore-list.ts';
+import type { Header, StoredTensor } from '../safetensors/header.ts';
+import { indexName, parseIndex } from '../safetensors/weight-index.ts';
 import type { Plan } from './plan.ts';
 
 /**
- * Reads the new model's headers, index and `ignore` as a server would, and holds them against the source: every tensor is accounted for, and the list names
+ * Reads the new model's index, headers and `ignore` as a server would, and holds them against the source: every tensor is accounted for, and the list names
  * exactly the modules that were left (a server loads a module that is neither quantized nor ignored without a word, and computes garbage). Throws `bug`.
  */
-export async function checkOutput(plan: Plan, ignore: readonly string[], filesDir: string): Promise<void> {
+export async function checkOutput(
+  plan: Plan,
+  ignore: readonly string[],
+  indexFile: Uint8Array,
+  headerOf: (path: string) => Promise<Header>,
+): Promise<void> {
   const found = new Map<string, StoredTensor>();
   const faults: string[] = [];
-  const index = parseIndex(await readFile(safeJoin(filesDir, indexName)), indexName);
+  const index = parseIndex(indexFile, indexName);
   for (const { shard } of plan.shards) {
-    await using file = await open(safeJoin(filesDir, shard.path), 'r');
-    for (const tensor of (await readHeader(file, shard.path)).tensors) {
+    for (const tensor of (await headerOf(shard.path)).tensors) {
       if (found.has(tensor.name)) faults.push(`${tensor.name} is there twice`);
       found.set(tensor.name, tensor);
       if (index.get(tensor.name) !== shard.path) faults.push(`${indexName} does not give ${tensor.name} its file`);

@@ -1,4 +1,4 @@
-import type { QuantizationConfig } from '../../lib/quantization/schemes.ts';
+import type { QuantizationConfig } from '../quantization/schemes.ts';
 
 const key = 'quantization_config';
 

@@ -1,6 +1,6 @@
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
-import { StepError } from '../../lib/errors.ts';
+import { StepError } from '../errors.ts';
 import { pieceBytes } from './plan.ts';
 import type { Done, Job } from './worker.ts';
 

@@ -1,7 +1,7 @@
 import { parentPort } from 'node:worker_threads';
-import type { FloatType } from '../../lib/quantization/floats.ts';
-import { type Arithmetic, type ErrorSums, maxAbs, type NotFinite, quantizeRows } from '../../lib/quantization/kernel.ts';
-import type { Scheme } from '../../lib/quantization/schemes.ts';
+import type { FloatType } from '../quantization/floats.ts';
+import { type Arithmetic, type ErrorSums, maxAbs, type NotFinite, quantizeRows } from '../quantization/kernel.ts';
+import type { Scheme } from '../quantization/schemes.ts';
 
 /** Rows for a worker. Both buffers are shared with it. */
 export interface Job {
