@@ -3,13 +3,18 @@ import { constants } from 'node:fs';
 import { open } from 'node:fs/promises';
 import { StepError } from './errors.ts';
 
-/** What a file's bytes must be. The Hub gives sha256 for LFS and Xet files, and the git blob's sha1 for small ones. */
+/**
+ * What a file's bytes must be. The Hub gives sha256 for LFS and Xet files, and the git blob's sha1 for small ones. A file that is made while it is sent
+ * has neither beforehand, but a digest of all that its bytes follow from.
+ */
 export interface Expected {
   path: string;
   /** Bytes. */
   size: number;
   sha256?: string | undefined;
   gitSha1?: string | undefined;
+  /** Equal recipes give equal bytes. */
+  recipe?: string | undefined;
 }
 
 /** Hashes a file's bytes as they pass, in order, and compares at the end. */

@@ -3,7 +3,7 @@ import type { LockHolder } from '../holder.ts';
 /** An unfinished multipart upload that a claim names: whose it is, and what for. */
 export interface ClaimedUpload {
   uploadId: string;
-  /** Of the whole file, `sha256:<hex>` or `git-sha1:<hex>`: only equal bytes are gone on with. */
+  /** Of the whole file, `sha256:<hex>`, `git-sha1:<hex>` or `recipe:<hex>`: only equal bytes are gone on with. */
   digest: string;
   partSize: number;
 }

@@ -52,6 +52,8 @@ export interface StoredFile {
   sha256: string;
   /** Where the Hub names the file by it. */
   gitSha1?: string | undefined;
+  /** Where it was made on the way, by this. */
+  recipe?: string | undefined;
   etag: string;
   versionId?: string | undefined;
   checksum?: string | undefined;

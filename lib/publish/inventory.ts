@@ -6,30 +6,39 @@ import { mapLimited } from '../transfer/pool.ts';
 import { controlKeys, prefixOfManifest, readStored } from './control.ts';
 import { settledListing } from './listing.ts';
 
-/** Our marks on every model object: the sha256 of its bytes where it was known before the first of them was sent, else the Hub's git sha1. */
+/** Our marks on every model object: the sha256 of its bytes where it was known before the first of them was sent, else the Hub's git sha1 or the recipe. */
 const digestMark = 'modelferry-sha256';
 const gitMark = 'modelferry-git-sha1';
+const recipeMark = 'modelferry-recipe';
 
 /** The metadata of a file's object. */
-export function marksOf({ gitSha1 }: Expected, sha256: string | undefined): Record<string, string> {
-  return { ...(sha256 === undefined ? {} : { [digestMark]: sha256 }), ...(gitSha1 === undefined ? {} : { [gitMark]: gitSha1 }) };
+export function marksOf({ gitSha1, recipe }: Expected, sha256: string | undefined): Record<string, string> {
+  return {
+    ...(sha256 === undefined ? {} : { [digestMark]: sha256 }),
+    ...(gitSha1 === undefined ? {} : { [gitMark]: gitSha1 }),
+    ...(recipe === undefined ? {} : { [recipeMark]: recipe }),
+  };
 }
 
-/** The sha256 of an object that was made for exactly this file; undefined when it is another's, or cannot be known. */
-export function rightSha256(file: Expected, found: ObjectInfo): string | undefined {
-  const sha256 = found.metadata?.[digestMark];
-  const gitSha1 = found.metadata?.[gitMark];
-  return found.size === file.size && sha256 !== undefined && isFile(file, { sha256, gitSha1 }) ? sha256 : undefined;
+/**
+ * The sha256 of an object that was made for exactly this file; undefined when it is another's, or cannot be known. `known` is the digest that bytes
+ * made by the file's recipe have, for who has just made them.
+ */
+export function rightSha256(file: Expected, found: ObjectInfo, known?: string): string | undefined {
+  const { [digestMark]: marked, [gitMark]: gitSha1, [recipeMark]: recipe } = found.metadata ?? {};
+  const sha256 = marked ?? (recipe === undefined ? undefined : known);
+  return found.size === file.size && sha256 !== undefined && isFile(file, { sha256, gitSha1, recipe }) ? sha256 : undefined;
 }
 
 /** Whether an object bears our marks: its metadata must have been asked for. */
 export function isOurs({ metadata }: ObjectInfo): boolean {
-  return (metadata?.[digestMark] ?? metadata?.[gitMark]) !== undefined;
+  return (metadata?.[digestMark] ?? metadata?.[gitMark] ?? metadata?.[recipeMark]) !== undefined;
 }
 
 /** True when these digests are what the file must have, by the one that is known of it beforehand. */
-export function isFile(file: Expected, digests: { sha256: string; gitSha1?: string | undefined }): boolean {
-  return file.sha256 === undefined ? file.gitSha1 !== undefined && file.gitSha1 === digests.gitSha1 : file.sha256 === digests.sha256;
+export function isFile(file: Expected, digests: Pick<Expected, 'gitSha1' | 'recipe'> & { sha256: string }): boolean {
+  const known = (['sha256', 'gitSha1', 'recipe'] as const).find((name) => file[name] !== undefined);
+  return known !== undefined && file[known] === digests[known];
 }
 
 /** The one sidecar that may lie beside a model: Ray LLM reads the commit from it. */
@@ -110,9 +119,8 @@ export async function takeInventory({
     const head = await store.head(object.key);
     if (head === undefined) return;
     const sha256 = file && rightSha256(file, head);
-    const ours = head.metadata?.[digestMark] ?? head.metadata?.[gitMark];
     if (sha256 !== undefined) inventory.right.set(path, { info: head, sha256 });
-    else if (ours !== undefined || known.has(path)) {
+    else if (isOurs(head) || known.has(path)) {
       if (!file && !(rayHash && path === rayHashName)) inventory.leftovers.push(object.key);
     } else inventory.foreign.push(object.key);
   });

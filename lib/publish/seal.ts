@@ -45,13 +45,17 @@ export async function seal(
 }
 
 /** What is kept of a file; throws `integrity` when the listing has another object there by now. */
-export function storedFile({ path, size, gitSha1 }: Expected, { info, sha256 }: Brought, listed: ObjectInfo | undefined): StoredFile {
+export function storedFile(
+  { path, size, gitSha1, recipe }: Expected,
+  { info, sha256 }: Brought,
+  listed: ObjectInfo | undefined,
+): StoredFile {
   if (listed && info.etag !== listed.etag) {
     throw new StepError('integrity', `failed to verify ${listed.key}: it was overwritten while this run published`, {
       hint: 'somebody else writes there; run it again when they are done',
     });
   }
-  return { path, size, sha256, gitSha1, etag: info.etag, versionId: info.versionId, checksum: info.checksum };
+  return { path, size, sha256, gitSha1, recipe, etag: info.etag, versionId: info.versionId, checksum: info.checksum };
 }
 
 /** Puts a manifest where none is. Throws `refused` when another run was first. */

@@ -9,7 +9,7 @@ import { type Brought, marksOf, rightSha256 } from './inventory.ts';
 import type { SendFile } from './options.ts';
 import type { OpenedUpload, Uploads } from './uploads.ts';
 
-/** Where a file's bytes come from: read once, in order. */
+/** Where a file's bytes come from: read once, in order; a sender that begins anew begins at 0. */
 export interface ByteSource {
   /** Fills `into` with the bytes from `offset`. */
   read(offset: number, into: Buffer, signal: AbortSignal): Promise<void>;
@@ -18,7 +18,7 @@ export interface ByteSource {
 
 export interface SenderOptions {
   store: Store;
-  open: (file: Expected) => Promise<ByteSource>;
+  open: (file: Expected, signal: AbortSignal) => Promise<ByteSource>;
   /** Bytes; larger where a file would not fit into the store's number of parts. */
   partSize: number;
   /** Connections to the store, and reads at once from where the bytes come from. */
@@ -48,7 +48,7 @@ export function makeSender(options: SenderOptions): SendFile {
     const whole = file.size <= partSize;
     const leave = whole ? () => {} : await large.take(1, signal);
     try {
-      const source = await options.open(file);
+      const source = await options.open(file, signal);
       try {
         if (whole) return await sendWhole(options, source, file, key, signal);
         return await sendParts(options, source, file, key, partSize, uploads, signal);
@@ -169,7 +169,7 @@ async function readAndSend(
   return { parts, sha256: verifier.finish() };
 }
 
-/** A complete whose answer was lost is found by the digest in the object's metadata. */
+/** A complete whose answer was lost is found by what the object's metadata says of its bytes. */
 async function complete(
   store: Store,
   file: Expected,
@@ -181,15 +181,15 @@ async function complete(
     return { info: await store.completeMultipart(upload, parts, file.size), sha256 };
   } catch (error) {
     if (kindOf(error) !== 'not-found' && !isTransient(error)) throw error;
-    const found = await made(store, file, upload.key).catch(() => undefined);
+    const found = await made(store, file, upload.key, sha256).catch(() => undefined);
     if (found?.sha256 === sha256) return found;
     throw error;
   }
 }
 
-/** The object that lies at a key, when it was made for exactly this file. */
-async function made(store: Store, file: Expected, key: string): Promise<Brought | undefined> {
+/** The object that lies at a key, when it was made for exactly this file; `known` as for rightSha256. */
+async function made(store: Store, file: Expected, key: string, known?: string): Promise<Brought | undefined> {
   const info = await store.head(key);
-  const sha256 = info && rightSha256(file, info);
+  const sha256 = info && rightSha256(file, info, known);
   return sha256 === undefined ? undefined : { info: info as ObjectInfo, sha256 };
 }

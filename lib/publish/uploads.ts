@@ -126,6 +126,7 @@ export class Uploads {
 }
 
 /** What tells a file's bytes, as far as it is known before they come. */
-function digestOf({ sha256, gitSha1 }: Expected): string {
-  return sha256 === undefined ? `git-sha1:${gitSha1}` : `sha256:${sha256}`;
+function digestOf({ sha256, gitSha1, recipe }: Expected): string {
+  if (sha256 !== undefined) return `sha256:${sha256}`;
+  return gitSha1 === undefined ? `recipe:${recipe}` : `git-sha1:${gitSha1}`;
 }
