@@ -2,6 +2,7 @@ import { kindOf } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { Manifest } from '../manifest.ts';
 import { Claim } from './claim.ts';
+import type { Named } from './content.ts';
 import type { ControlKeys, Published } from './control.ts';
 import { clearLeftovers } from './leftovers.ts';
 import type { PublishOptions } from './options.ts';
@@ -30,17 +31,27 @@ export interface Target {
   work: (signal: AbortSignal, claim: Claim, uploads: Uploads) => Promise<PublishOutcome>;
 }
 
-export type ClaimedOptions = Pick<PublishOptions, 'store' | 'log' | 'signal' | 'content' | 'runId' | 'waitTimeout' | 'claimTiming'>;
+/** What is published already, with what killed runs left taken away; undefined when there is work to do. Throws `refused` when it is another's. */
+export async function publishedBefore(
+  options: Omit<ClaimedOptions, 'waitTimeout'>,
+  { uri, keys, folder, look }: Omit<Target, 'work'>,
+): Promise<PublishOutcome | undefined> {
+  const done = await look();
+  if (done === undefined) return undefined;
+  await clearLeftovers({ ...options, prefix: folder }, keys);
+  return unchanged(done, options.log, uri);
+}
+
+export type ClaimedOptions = Pick<PublishOptions, 'store' | 'log' | 'signal' | 'runId' | 'waitTimeout' | 'claimTiming'> & {
+  content: Named;
+};
 
 /** Does the work under a claim, unless it is done already or another run does it meanwhile. A failure leaves what a rerun can use, and no more. */
 export async function publishClaimed(options: ClaimedOptions, target: Target): Promise<PublishOutcome> {
   const { store, log, content } = options;
-  const { uri, keys, folder, look } = target;
-  const done = await look();
-  if (done) {
-    await clearLeftovers({ ...options, prefix: folder }, keys);
-    return unchanged(done, log, uri);
-  }
+  const { uri, keys, look } = target;
+  const before = await publishedBefore(options, target);
+  if (before) return before;
   const { conditionalWrites } = await store.probe(keys.probe);
   if (!conditionalWrites)
     log.warn({ store: store.uri }, 'this store has no conditional writes: let only one run at a time publish a model');

@@ -1,5 +1,6 @@
 import { messageOf } from '../errors.ts';
 import { Claim } from './claim.ts';
+import type { Named } from './content.ts';
 import type { ControlKeys } from './control.ts';
 import type { PublishOptions } from './options.ts';
 import { Uploads } from './uploads.ts';
@@ -9,7 +10,7 @@ import { Uploads } from './uploads.ts';
  * A living run's claim stays. The model is published whatever comes of this: a failure is a warning.
  */
 export async function clearLeftovers(
-  options: Pick<PublishOptions, 'store' | 'log' | 'signal' | 'prefix' | 'runId' | 'content' | 'claimTiming'>,
+  options: Pick<PublishOptions, 'store' | 'log' | 'signal' | 'prefix' | 'runId' | 'claimTiming'> & { content: Pick<Named, 'digest'> },
   keys: Pick<ControlKeys, 'claim' | 'probe'>,
 ): Promise<void> {
   const { store, log, signal, prefix, runId, content, claimTiming } = options;

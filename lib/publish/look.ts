@@ -1,5 +1,6 @@
 import { kindOf, StepError } from '../errors.ts';
 import { checkKeys } from '../paths.ts';
+import type { Named } from './content.ts';
 import { type ControlKeys, type Published, readPublished } from './control.ts';
 import { checkNesting, compareListing, type Inventory, rayHashName, takeInventory } from './inventory.ts';
 import type { PublishOptions } from './options.ts';
@@ -20,7 +21,7 @@ export async function checkPlace(
 
 /** The manifest published under that key when it says the same; undefined when there is none, or it may be replaced. Throws `refused` when it says something else. */
 export async function lookForManifest(
-  { store, content, replace }: Pick<PublishOptions, 'store' | 'content' | 'replace'>,
+  { store, content, replace }: Pick<PublishOptions, 'store' | 'replace'> & { content: Pick<Named, 'isSame'> },
   key: string,
   uri: string,
 ): Promise<Published | undefined> {
@@ -35,7 +36,7 @@ export async function lookForManifest(
 
 /** The published manifest when it is ours already and all its objects are there; throws `refused` when it is another's. */
 export async function look(
-  options: Pick<PublishOptions, 'store' | 'content' | 'prefix' | 'replace' | 'log'>,
+  options: Pick<PublishOptions, 'store' | 'prefix' | 'replace' | 'log'> & { content: Pick<Named, 'isSame'> },
   keys: ControlKeys,
 ): Promise<Published | undefined> {
   const { store, prefix, log } = options;

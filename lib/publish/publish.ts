@@ -1,7 +1,7 @@
 import type { Expected } from '../integrity.ts';
 import { bring } from './bring.ts';
 import type { Claim } from './claim.ts';
-import { type PublishOutcome, publishClaimed } from './claimed.ts';
+import { type ClaimedOptions, type PublishOutcome, publishClaimed, publishedBefore, type Target } from './claimed.ts';
 import { type ControlKeys, controlKeys, readPublished } from './control.ts';
 import { copiesFor } from './copies.ts';
 import { checkPlace, extraForeign, inventoryOf, look, refuseForeign, some } from './look.ts';
@@ -27,16 +27,28 @@ export interface PublishPlan {
  * the old state or no manifest. Throws `refused` on a conflict, `integrity` when bytes are not those of the manifest.
  */
 export async function publish(options: PublishOptions): Promise<PublishOutcome> {
-  const { store, prefix, controlPrefix } = options;
-  const keys = controlKeys(controlPrefix, prefix);
+  const keys = controlKeys(options.controlPrefix, options.prefix);
   await checkPlace(options, keys);
   return await publishClaimed(options, {
-    uri: `${store.uri}/${prefix}/`,
-    keys,
-    folder: prefix,
-    look: () => look(options, keys),
+    ...targetOf(options),
     work: (signal, claim, uploads) => bringAndPublish({ ...options, signal }, keys, claim, uploads),
   });
+}
+
+type LookOptions = Omit<ClaimedOptions, 'waitTimeout'> & Pick<PublishOptions, 'prefix' | 'controlPrefix' | 'replace'>;
+
+/**
+ * What publish would answer when there is nothing to do, and undefined when there is: its files are not asked for, as some
+ * find out about them at a cost. Throws `refused` on a conflict.
+ */
+export async function findUnchanged(options: LookOptions): Promise<PublishOutcome | undefined> {
+  return await publishedBefore(options, targetOf(options));
+}
+
+function targetOf(options: LookOptions): Omit<Target, 'work'> {
+  const { store, prefix, controlPrefix } = options;
+  const keys = controlKeys(controlPrefix, prefix);
+  return { uri: `${store.uri}/${prefix}/`, keys, folder: prefix, look: () => look(options, keys) };
 }
 
 /** The same as publish would do, told without writing. */

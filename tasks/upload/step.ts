@@ -1,16 +1,10 @@
-import { readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { defineStep } from '../../lib/define-step.ts';
-import type { Terms } from '../../lib/dry-run.ts';
-import { messageOf } from '../../lib/errors.ts';
 import { sha256Of } from '../../lib/integrity.ts';
-import { checkServing } from '../../lib/lint/gate.ts';
-import { lintProfileOf } from '../../lib/lint/lint.ts';
-import { lintFolder } from '../../lib/lint/local.ts';
 import { openFilesOf } from '../../lib/local/open-file.ts';
 import { withLock } from '../../lib/lock.ts';
 import { type Manifest, parseManifest } from '../../lib/manifest.ts';
-import { identityOf, namesOf, prefixOf, versionsPrefix } from '../../lib/naming.ts';
+import { identityOf } from '../../lib/naming.ts';
 import { openStore } from '../../lib/open-store.ts';
 import { schema } from '../../lib/params/declare.ts';
 import {
@@ -32,8 +26,7 @@ import { isSkipped, resultsOf } from '../../lib/pass-on.ts';
 import { checkContent, checkKnown } from '../../lib/policy/policy.ts';
 import { archiveIn, planArchive, publishArchive } from '../../lib/publish/archive.ts';
 import { contentOf } from '../../lib/publish/content.ts';
-import { prefixesToCopyFrom } from '../../lib/publish/copies.ts';
-import { placeOf } from '../../lib/publish/model-place.ts';
+import { checkFolder, publishingOf, sourceOf, termsOf } from '../../lib/publish/from-workspace.ts';
 import { showPlan } from '../../lib/publish/plan.ts';
 import { type PublishOutcome, planPublish, publish } from '../../lib/publish/publish.ts';
 import { makeSender } from '../../lib/publish/send.ts';
@@ -60,17 +53,14 @@ export const upload = defineStep({
   }),
   results: publishResults,
   async run(params, ctx) {
-    const { workspace, keyTemplate, controlPrefix } = params;
+    const { workspace } = params;
     const path = await findManifest(workspace, params.manifest);
     const bytes = await readManifestFile(path);
     const manifest = parseManifest(bytes, path, params.manifestSha256);
     const folder = folderAt(dirname(path));
     const store = openStore(params, ctx);
-    const identity = identityOf(manifest);
-    const names = namesOf(identity, params);
-    const prefix = prefixOf(keyTemplate, identity, names, controlPrefix);
+    const { uri, ...publishing } = publishingOf(params, store, identityOf(manifest));
     const archive = archiveIn(manifest);
-    const uri = `${store.uri}/${placeOf(controlPrefix, prefix, identity.method).path}`;
     const results = (
       published: Manifest,
       raw: Uint8Array,
@@ -84,33 +74,18 @@ export const upload = defineStep({
       'model-ARTIFACT_URI': uri,
       'model-ARTIFACT_DIGEST': `sha256:${archiveIn(published)?.sha256 ?? sha256Of(raw)}`,
     });
-    const mayServe = async () => {
-      const findings = () =>
-        lintFolder(folder.files, manifest.files, lintProfileOf(manifest)).catch((error: unknown) => {
-          // What cannot be read, the upload itself will tell.
-          ctx.log.debug({ error: messageOf(error) }, 'not linted');
-          return [];
-        });
-      await checkServing(findings, { ...params, uri, log: ctx.log });
-    };
+    const mayServe = () => checkFolder({ ...manifest, folder, uri }, params, ctx.log);
     const nothing = { uploadedBytes: 0, copiedBytes: 0, unchanged: true };
     if (isSkipped('upload', params)) {
       ctx.log.info({ uri }, 'upload is skipped: passing the manifest on');
       return results(manifest, bytes, nothing);
     }
     const common = {
-      store,
       log: ctx.log,
       signal: ctx.signal,
       content: contentOf(manifest),
-      source: await readFile(folder.source).catch(() => undefined),
-      prefix,
-      controlPrefix,
-      versionsPrefix: versionsPrefix(keyTemplate, identity, names),
-      copyFrom: prefixesToCopyFrom(store, params.copyFrom),
-      replace: params.replace,
-      rayHash: params.rayHash,
-      concurrency: params.concurrency,
+      source: await sourceOf(folder),
+      ...publishing,
     };
     const { files } = manifest;
     checkKnown(params, { license: termsOf(common.source).license, paths: files.map((file) => file.path) }, ctx.log);
@@ -141,24 +116,10 @@ export const upload = defineStep({
         progress: ctx.progress,
       });
       const runId = await runIdOf(folder);
-      const publishing = { ...common, signal, progress: ctx.progress, runId, waitTimeout, send };
-      const outcome = await (archive ? publishArchive(publishing) : publish({ ...publishing, inspect }));
+      const options = { ...common, signal, progress: ctx.progress, runId, waitTimeout, send };
+      const outcome = await (archive ? publishArchive(options) : publish({ ...options, inspect }));
       await writeAtomically(join(workspace, 'model_s3_uri'), uri);
       return results(outcome.manifest, outcome.bytes, outcome);
     });
   },
 });
-
-/** The terms in source.json; none where it is missing or not as we write it. */
-function termsOf(source: Buffer | undefined): Terms {
-  try {
-    const { license, gated, private: secret } = JSON.parse(source?.toString('utf8') ?? '{}') as Terms;
-    return {
-      ...(typeof license === 'string' && { license }),
-      ...((gated === 'auto' || gated === 'manual' || gated === false) && { gated }),
-      ...(typeof secret === 'boolean' && { private: secret }),
-    };
-  } catch {
-    return {};
-  }
-}
