@@ -8,7 +8,7 @@ import { S3Store } from './s3/store.ts';
 import { s3Settings } from './s3-settings.ts';
 import type { Store } from './store.ts';
 
-type StoreParams = GroupValues<typeof s3Params> &
+export type StoreParams = GroupValues<typeof s3Params> &
   GroupValues<typeof storeDirParams> &
   Pick<GroupValues<typeof transferParams>, 'retries' | 'stallTimeout'>;
 

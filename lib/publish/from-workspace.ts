@@ -69,9 +69,9 @@ export async function checkFolder(
 }
 
 /** The terms in source.json; none where it is missing or not as we write it. */
-export function termsOf(source: Buffer | undefined): Terms {
+export function termsOf(source: Uint8Array | undefined): Terms {
   try {
-    const { license, gated, private: secret } = JSON.parse(source?.toString('utf8') ?? '{}') as Terms;
+    const { license, gated, private: secret } = JSON.parse(source ? Buffer.from(source).toString('utf8') : '{}') as Terms;
     return {
       ...(typeof license === 'string' && { license }),
       ...((gated === 'auto' || gated === 'manual' || gated === false) && { gated }),

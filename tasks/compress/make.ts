@@ -1,8 +1,8 @@
 import { open, readFile, rm, stat } from 'node:fs/promises';
-import { join } from 'node:path';
 import { checkOutput } from '../../lib/compression/check.ts';
 import type { Derivation } from '../../lib/compression/derivation.ts';
 import { GlobalScales } from '../../lib/compression/global-scales.ts';
+import { derivedFrom } from '../../lib/compression/new-model.ts';
 import { newFiles, type Plan } from '../../lib/compression/plan.ts';
 import type { SourceModel } from '../../lib/compression/source-model.ts';
 import { Workers } from '../../lib/compression/workers.ts';
@@ -14,8 +14,8 @@ import { indexName } from '../../lib/safetensors/weight-index.ts';
 import { version } from '../../lib/version.ts';
 import { checkFreeSpace, type ModelFolder, safeJoin, writeAtomically } from '../../lib/workspace.ts';
 import { carryOver } from './carry-over.ts';
-import { reportOf } from './report.ts';
-import { reportPage } from './report-page.ts';
+import { writeReport } from './finish.ts';
+import { Records } from './records.ts';
 import { type WrittenShard, writeShard } from './shard.ts';
 import type { Found } from './source.ts';
 import type { Made, Tools } from './work.ts';
@@ -27,11 +27,10 @@ export async function makeModel(
   { source, folder, derivation }: { source: Found; folder: ModelFolder; derivation: Derivation },
   tools: Tools,
 ): Promise<Made> {
-  const { method, config } = derivation;
-  const derived = { method, config, fromManifestSha256: sha256Of(source.bytes) };
+  const derived = derivedFrom(derivation, source.bytes);
   // From here to the end the folder is not what a manifest says.
   await rm(folder.manifest, { force: true });
-  const records = new Records(folder, sha256Of(JSON.stringify([version, derived])));
+  const records = new Records<WrittenShard>(folder, sha256Of(JSON.stringify([version, derived])));
   await records.open();
   const shards = await writeShards(plan, model, folder, records, tools);
   const small = newFiles(plan, model);
@@ -51,20 +50,26 @@ export async function makeModel(
   const bytes = manifestBytes(manifest);
   const said = await readFile(source.folder.source).catch(() => undefined);
   if (said) await writeAtomically(folder.source, said);
-  const report = reportOf(plan, model, shards, source.manifest, manifest);
-  await writeAtomically(join(folder.dir, 'report.json'), `${JSON.stringify(report, null, 1)}\n`);
-  await writeAtomically(join(folder.dir, 'report.html'), reportPage(report));
+  const errors = shards.map((shard) => shard.errors);
+  await writeReport(folder, plan, model, errors, source.manifest, manifest);
   await writeAtomically(folder.manifest, bytes);
   await rm(folder.partial, { recursive: true, force: true });
   return { manifest, bytes };
 }
 
-async function writeShards(plan: Plan, model: SourceModel, folder: ModelFolder, records: Records, tools: Tools): Promise<WrittenShard[]> {
+async function writeShards(
+  plan: Plan,
+  model: SourceModel,
+  folder: ModelFolder,
+  records: Records<WrittenShard>,
+  tools: Tools,
+): Promise<WrittenShard[]> {
   const { log, progress, signal } = tools;
   const done = new Map<string, WrittenShard>();
   for (const { shard } of plan.shards) {
     const record = await records.read(shard.path);
-    if (record) done.set(shard.path, record);
+    const info = await stat(safeJoin(folder.files, shard.path)).catch(() => undefined);
+    if (record && record.size === info?.size) done.set(shard.path, record);
   }
   const open = plan.shards.filter(({ shard }) => !done.has(shard.path));
   // The unfinished one of an ended run is of no use, and makes room.
@@ -99,41 +104,4 @@ async function writeShards(plan: Plan, model: SourceModel, folder: ModelFolder, 
     await workers.close();
   }
   return plan.shards.map(({ shard }) => done.get(shard.path) as WrittenShard);
-}
-
-/** What is known of the shards that are done, beside the unfinished one, until the manifest says it. */
-class Records {
-  readonly #folder: ModelFolder;
-  readonly #planId: string;
-
-  constructor(folder: ModelFolder, planId: string) {
-    this.#folder = folder;
-    this.#planId = planId;
-  }
-
-  /** Takes away what a run of another plan left. */
-  async open(): Promise<void> {
-    const path = join(this.#folder.partial, 'plan');
-    if ((await readFile(path, 'utf8').catch(() => '')) === this.#planId) return;
-    await rm(this.#folder.files, { recursive: true, force: true });
-    await rm(this.#folder.partial, { recursive: true, force: true });
-    await writeAtomically(path, this.#planId);
-  }
-
-  /** Undefined when the shard is still to be written. */
-  async read(path: string): Promise<WrittenShard | undefined> {
-    const text = await readFile(this.#pathOf(path), 'utf8').catch(() => undefined);
-    const info = await stat(safeJoin(this.#folder.files, path)).catch(() => undefined);
-    if (text === undefined || info === undefined) return undefined;
-    const record = JSON.parse(text) as WrittenShard;
-    return record.size === info.size ? record : undefined;
-  }
-
-  async write(record: WrittenShard): Promise<void> {
-    await writeAtomically(this.#pathOf(record.path), JSON.stringify(record));
-  }
-
-  #pathOf(path: string): string {
-    return safeJoin(this.#folder.partial, `${path}.done`);
-  }
 }

@@ -1,5 +1,5 @@
-import { planModel } from '../../lib/compression/plan.ts';
-import { readSourceModel } from '../../lib/compression/source-model.ts';
+import { type Plan, planModel } from '../../lib/compression/plan.ts';
+import { readSourceModel, type SourceModel } from '../../lib/compression/source-model.ts';
 import { type Given, type Quantization, quantizationOf } from '../../lib/compression/wanted.ts';
 import { openFilesOf } from '../../lib/local/open-file.ts';
 import { makeModel } from './make.ts';
@@ -14,11 +14,15 @@ export function quantizing(given: Given): Way {
 }
 
 /** Reads a model's headers and plans its quantization. Throws as both do. */
-async function quantizationWork(source: Found, derivation: Quantization, signal: AbortSignal): Promise<Work> {
-  const { totalBytes } = source.manifest;
+export async function planOf(source: Found, { wanted }: Quantization, signal: AbortSignal): Promise<{ plan: Plan; model: SourceModel }> {
   const files = { open: openFilesOf(source.folder.files), hint: 'run download again with --verify, with the same --workspace' };
   const model = await readSourceModel(files, source.manifest, signal);
-  const plan = planModel(model, derivation.wanted);
+  return { plan: planModel(model, wanted), model };
+}
+
+async function quantizationWork(source: Found, derivation: Quantization, signal: AbortSignal): Promise<Work> {
+  const { totalBytes } = source.manifest;
+  const { plan, model } = await planOf(source, derivation, signal);
   const { quantized, left } = plan.selected;
   return {
     counts: { quantized: quantized.size, left: left.size },

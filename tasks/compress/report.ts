@@ -1,7 +1,7 @@
 import type { Plan } from '../../lib/compression/plan.ts';
+import type { ErrorsByModule } from '../../lib/compression/shard-run.ts';
 import type { SourceModel } from '../../lib/compression/source-model.ts';
 import type { Manifest } from '../../lib/manifest.ts';
-import type { WrittenShard } from './shard.ts';
 
 /** What became of one weight, or of several together. */
 export interface Change {
@@ -51,8 +51,8 @@ interface Summed extends ModuleChange {
 }
 
 /** Says what a run did to the model, from sums that were made on the way. */
-export function reportOf(plan: Plan, model: SourceModel, shards: readonly WrittenShard[], before: Manifest, after: Manifest): Report {
-  const sums = new Map(shards.flatMap(({ errors }) => errors));
+export function reportOf(plan: Plan, model: SourceModel, errors: readonly ErrorsByModule[], before: Manifest, after: Manifest): Report {
+  const sums = new Map(errors.flat());
   const planned = plan.shards.flatMap(({ work }) => work.flatMap((each) => ('weights' in each ? each.weights : [])));
   const all = planned.map((weight): Summed => {
     const { error, signal } = sums.get(weight.module) ?? { error: 0, signal: 0 };

@@ -37,13 +37,40 @@ export async function findSource({ workspace, manifest: named, manifestSha256 }:
     if (made === undefined || !isDerivation(made.manifest, wanted, manifestSha256)) throw error;
     return made;
   });
-  const { derived, source, selection } = found.manifest;
+  const { derived } = found.manifest;
   if (derived === undefined || isDerivation(found.manifest, wanted)) return found;
-  const before = modelFolder(workspace, source.repo, source.commit, { ...selection });
-  const original = named === undefined ? await read(before.manifest, derived.fromManifestSha256).catch(() => undefined) : undefined;
+  const original = named === undefined ? await originalOf(found, workspace) : undefined;
   if (original) return original;
   throw new StepError('refused', `failed to compress ${found.path}: it was made by ${derived.method} already`, {
     hint: 'give the --manifest of the model as it was downloaded',
+  });
+}
+
+/** The model as it was downloaded, of which this one was made; undefined when it is not there any more. */
+export async function originalOf({ manifest: { source, selection, derived } }: Found, workspace: string): Promise<Found | undefined> {
+  const { repo, commit } = source;
+  return await read(modelFolder(workspace, repo, commit, { ...selection }).manifest, derived?.fromManifestSha256).catch(() => undefined);
+}
+
+/** The manifest in a folder when it is of a model made in this way, of that source where one is given. */
+export async function madeIn(folder: ModelFolder, wanted: Derivation, source: Found | undefined): Promise<Found | undefined> {
+  const found = await read(folder.manifest).catch(() => undefined);
+  return found && isDerivation(found.manifest, wanted, source && sha256Of(source.bytes)) ? found : undefined;
+}
+
+/** True when all files of a model are there, by their sizes. */
+export async function isWhole({ manifest, folder }: Found): Promise<boolean> {
+  for (const { path, size } of manifest.files) {
+    const info = await lstat(safeJoin(folder.files, path)).catch(() => undefined);
+    if (!info?.isFile() || info.size !== size) return false;
+  }
+  return true;
+}
+
+/** What is said where a made model's files are not here, nor what it was made of. */
+export function goneSource({ path }: Found): StepError {
+  return new StepError('not-found', `failed to compress the model again: the files of ${path} are not here, nor is what it was made of`, {
+    hint: 'run download again, with the same --workspace',
   });
 }
 
@@ -61,11 +88,6 @@ export async function checkLinks(source: Found, output: ModelFolder): Promise<vo
 
 /** The manifest of a finished run in a folder, when it is what is wanted now, made of that source; undefined when there is work to do. */
 export async function finishedOutput(folder: ModelFolder, wanted: Derivation, source: Found): Promise<Found | undefined> {
-  const found = await read(folder.manifest).catch(() => undefined);
-  if (found === undefined || !isDerivation(found.manifest, wanted, sha256Of(source.bytes))) return undefined;
-  for (const { path, size } of found.manifest.files) {
-    const info = await lstat(safeJoin(folder.files, path)).catch(() => undefined);
-    if (!info?.isFile() || info.size !== size) return undefined;
-  }
-  return found;
+  const found = await madeIn(folder, wanted, source);
+  return found && (await isWhole(found)) ? found : undefined;
 }

@@ -1,18 +1,34 @@
-import { readFile, rm, utimes } from 'node:fs/promises';
-import { join } from 'node:path';
+import { rm } from 'node:fs/promises';
 import { isDerivation } from '../../lib/compression/derivation.ts';
-import { defineStep, type StepContext } from '../../lib/define-step.ts';
+import { defineStep } from '../../lib/define-step.ts';
+import { StepError } from '../../lib/errors.ts';
 import { withLock } from '../../lib/lock.ts';
 import { archiveMethod } from '../../lib/methods.ts';
 import { schema } from '../../lib/params/declare.ts';
-import { compressionParams, manifestParams, reportParams, waitParams, workspaceParams } from '../../lib/params/groups.ts';
+import {
+  compressionParams,
+  copyParams,
+  lintParams,
+  manifestParams,
+  namingParams,
+  networkParams,
+  policyParams,
+  publishParams,
+  reportParams,
+  s3Params,
+  storeDirParams,
+  transferParams,
+  waitParams,
+  workspaceParams,
+} from '../../lib/params/groups.ts';
 import { manifestResults } from '../../lib/params/results.ts';
 import { isSkipped, passOn, resultsOf } from '../../lib/pass-on.ts';
-import { type ModelFolder, manifestResult, modelFolder, writeAtomically } from '../../lib/workspace.ts';
+import { manifestResult, modelFolder } from '../../lib/workspace.ts';
 import { archiving } from './archive.ts';
 import { clearUp, removeSource } from './clear-up.ts';
+import { copyReport, nothingToDo } from './finish.ts';
 import { quantizing } from './quantization.ts';
-import { checkLinks, type Found, findSource, finishedOutput } from './source.ts';
+import { checkLinks, findSource, finishedOutput, goneSource, isWhole, originalOf } from './source.ts';
 
 export const compress = defineStep({
   name: 'compress',
@@ -22,7 +38,22 @@ export const compress = defineStep({
     ...manifestParams,
     ...compressionParams,
     ...reportParams,
+    fuseUpload: {
+      type: 'boolean',
+      description: 'Publish the smaller model while it is made: its weights never touch the disk, and upload finds it published.',
+      default: false,
+      'x-group': 'Publishing',
+    },
+    ...namingParams,
+    ...s3Params,
+    ...storeDirParams,
+    ...publishParams,
+    ...copyParams,
+    ...policyParams,
+    ...lintParams,
     ...waitParams,
+    ...transferParams,
+    ...networkParams,
   }),
   results: manifestResults,
   async run(params, ctx) {
@@ -33,17 +64,31 @@ export const compress = defineStep({
       log.info({ manifest: results.manifest, skipped: isSkipped('compress', params), method }, 'the model is passed on as it is');
       return results;
     }
-    const way = method === archiveMethod ? archiving(params) : quantizing({ ...params, method });
-    const source = await findSource(params, way);
-    const { waitTimeout } = params;
-    const { repo, commit } = source.manifest.source;
-    const folderOf = (suffix: string) => modelFolder(workspace, repo, commit, source.manifest.selection, suffix);
-    if (isDerivation(source.manifest, way)) {
-      const tools = { log, signal: ctx.signal, waitTimeout };
-      if (!ctx.dryRun) await clearUp(source.folder, tools);
-      if (!ctx.dryRun && params.removeSource) await removeSource(folderOf(''), source.manifest, tools);
-      return await nothingToDo(source, params, ctx);
+    if (params.fuseUpload) {
+      if (method === archiveMethod) {
+        throw new StepError('usage', 'failed to read parameters: --fuse-upload sends what is quantized, an archive is none', {
+          hint: 'leave it out: upload sends the archive',
+        });
+      }
+      // All that knows a store is read only now: without it this program starts as fast as it did.
+      const { fuse } = await import('./fuse.ts');
+      return await fuse({ ...params, method }, ctx);
     }
+    const way = method === archiveMethod ? archiving(params) : quantizing({ ...params, method });
+    const found = await findSource(params, way);
+    const { waitTimeout } = params;
+    const { selection } = found.manifest;
+    const { repo, commit } = found.manifest.source;
+    const folderOf = (suffix: string) => modelFolder(workspace, repo, commit, selection, suffix);
+    const isMade = isDerivation(found.manifest, way);
+    if (isMade && (await isWhole(found))) {
+      const tools = { log, signal: ctx.signal, waitTimeout };
+      if (!ctx.dryRun) await clearUp(found.folder, tools);
+      if (!ctx.dryRun && params.removeSource) await removeSource(folderOf(''), found.manifest, tools);
+      return await nothingToDo(found, params, ctx);
+    }
+    const source = isMade ? await originalOf(found, workspace) : found;
+    if (source === undefined) throw goneSource(found);
     const folder = folderOf(way.suffix);
 
     await checkLinks(source, folder);
@@ -67,7 +112,7 @@ export const compress = defineStep({
       log.info({ model: repo, commit, method, ...work.counts, bytes: totalBytes }, 'compress started');
       if (work.dropped.length > 0) log.warn({ files: work.dropped }, 'weights in other formats are not kept');
       const made = await work.make(folder, { log, progress, signal });
-      await copyReport(folder, method, params.reportDir);
+      await copyReport(folder, method, params.reportDir, log);
       if (params.removeSource) await removeSource(source.folder, made.manifest, { log, signal, waitTimeout });
       log.info(
         { model: repo, commit, method, bytes: made.manifest.totalBytes, bytesBefore: totalBytes, ms: Date.now() - startedAt },
@@ -77,26 +122,3 @@ export const compress = defineStep({
     });
   },
 });
-
-/** The newest manifest is the one that the next step takes. */
-async function nothingToDo(
-  { folder, manifest, bytes }: Found,
-  { workspace, reportDir }: { workspace: string; reportDir?: string | undefined },
-  { log, dryRun }: StepContext,
-) {
-  if (!dryRun) {
-    await utimes(folder.manifest, new Date(), new Date());
-    await copyReport(folder, manifest.derived?.method ?? '', reportDir);
-  }
-  log.info({ manifest: folder.manifest }, 'nothing to do: it is there');
-  return resultsOf(workspace, folder.manifest, manifest, bytes);
-}
-
-/** For an engine that keeps files of a step, at a place that it knows before. An archive has no report: nothing in it was changed. */
-async function copyReport({ dir }: ModelFolder, method: string, reportDir: string | undefined): Promise<void> {
-  if (reportDir === undefined || method === archiveMethod) return;
-  for (const name of ['report.json', 'report.html']) {
-    const bytes = await readFile(join(dir, name));
-    await writeAtomically(join(reportDir, name), bytes);
-  }
-}

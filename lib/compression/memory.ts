@@ -1,0 +1,60 @@
+import { StepError } from '../errors.ts';
+import { showBytes } from '../units.ts';
+import type { Plan, PlannedShard } from './plan.ts';
+
+const mebibyte = 1024 ** 2;
+
+/** What the runtime, the clients, the threads and the rows on their way take, in bytes, besides what is shared out here. */
+const baseBytes = 200 * mebibyte;
+/** What is shared out at least, whatever was asked for. */
+const leastBytes = 32 * mebibyte;
+/** So many parts fit in: one is filled while others are sent. */
+const parts = 3;
+const mostReadAhead = 32 * mebibyte;
+const leastReadAhead = 8 * mebibyte;
+
+/** How the memory of a run is shared out, in bytes. */
+export interface Shares {
+  /** All part buffers together, and one part at most. */
+  buffers: number;
+  part: number;
+  /** Ranges that are read before they are needed; 0 where nothing is read ahead. */
+  readAhead: number;
+}
+
+export interface Wish {
+  /** Bytes, as asked for. */
+  partSize: number;
+  maxMemory: number;
+  /** The store's smallest part. */
+  minPart: number;
+  readsAhead: boolean;
+}
+
+/** Shares `maxMemory` out. Throws `usage` telling how much is needed when what must wait for its turn does not fit in. */
+export function sharesOf({ shards }: Plan, { partSize, maxMemory, minPart, readsAhead }: Wish): Shares {
+  const ahead = shards.reduce((most, shard) => Math.max(most, aheadBytes(shard)), 0);
+  const forReading = readsAhead ? leastReadAhead : 0;
+  const least = 2 * minPart + forReading + ahead;
+  const free = Math.max(leastBytes, maxMemory - baseBytes);
+  if (free < least) {
+    const needed = Math.ceil((baseBytes + least) / mebibyte);
+    throw new StepError('usage', `failed to share out --max-memory: ${showBytes(ahead)} of scales must wait for the end of their weight`, {
+      hint: `give at least ${needed}MiB, or make the model in a workspace: download, compress and upload`,
+    });
+  }
+  const readAhead = readsAhead ? Math.min(mostReadAhead, forReading + Math.floor((free - least) / 2)) : 0;
+  const buffers = free - ahead - readAhead;
+  return { buffers, part: Math.max(minPart, Math.min(partSize, Math.floor(buffers / parts))), readAhead };
+}
+
+/**
+ * The most bytes of a shard that are made before their turn: scales come with the rows of their weight and stand behind all of them, and what does not
+ * end on 8 bytes stands at the end.
+ */
+export function aheadBytes({ layout, work }: PlannedShard): number {
+  const uneven = layout.tensors.reduce((sum, { size }) => sum + (size % 8 === 0 ? 0 : size), 0);
+  const weights = work.flatMap((each) => ('weights' in each ? each.weights : []));
+  const behind = weights.map(({ outputs: [, ...rest] }) => rest.reduce((sum, { bytes }) => sum + bytes, 0));
+  return uneven + behind.reduce((most, bytes) => Math.max(most, bytes), 0);
+}

@@ -1,0 +1,56 @@
+import { readFile, utimes } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { Plan } from '../../lib/compression/plan.ts';
+import type { ErrorsByModule } from '../../lib/compression/shard-run.ts';
+import type { SourceModel } from '../../lib/compression/source-model.ts';
+import type { StepContext } from '../../lib/define-step.ts';
+import type { Log } from '../../lib/log.ts';
+import type { Manifest } from '../../lib/manifest.ts';
+import { archiveMethod } from '../../lib/methods.ts';
+import { resultsOf } from '../../lib/pass-on.ts';
+import { type ModelFolder, writeAtomically } from '../../lib/workspace.ts';
+import { reportOf } from './report.ts';
+import { reportPage } from './report-page.ts';
+import type { Found } from './source.ts';
+
+const reportNames = ['report.json', 'report.html'] as const;
+
+/** Puts the report beside the place of the manifest. `errors`: of every shard, in the plan's order. */
+export async function writeReport(
+  { dir }: ModelFolder,
+  plan: Plan,
+  model: SourceModel,
+  errors: readonly ErrorsByModule[],
+  before: Manifest,
+  after: Manifest,
+): Promise<void> {
+  const report = reportOf(plan, model, errors, before, after);
+  await writeAtomically(join(dir, 'report.json'), `${JSON.stringify(report, null, 1)}\n`);
+  await writeAtomically(join(dir, 'report.html'), reportPage(report));
+}
+
+/** The results where all is there. The newest manifest is the one that the next step takes. */
+export async function nothingToDo(
+  { folder, manifest, bytes }: Found,
+  { workspace, reportDir }: { workspace: string; reportDir?: string | undefined },
+  { log, dryRun }: Pick<StepContext, 'log' | 'dryRun'>,
+) {
+  if (!dryRun) {
+    await utimes(folder.manifest, new Date(), new Date());
+    await copyReport(folder, manifest.derived?.method ?? '', reportDir, log);
+  }
+  log.info({ manifest: folder.manifest }, 'nothing to do: it is there');
+  return resultsOf(workspace, folder.manifest, manifest, bytes);
+}
+
+/** For an engine that keeps files of a step, at a place that it knows before. An archive has no report: nothing in it was changed. */
+export async function copyReport({ dir }: ModelFolder, method: string, reportDir: string | undefined, log: Log): Promise<void> {
+  if (reportDir === undefined || method === archiveMethod) return;
+  for (const name of reportNames) {
+    const bytes = await readFile(join(dir, name)).catch((error: NodeJS.ErrnoException) => {
+      if (error.code !== 'ENOENT') throw error;
+    });
+    if (bytes) await writeAtomically(join(reportDir, name), bytes);
+    else log.warn({ report: name }, 'there is no report: the model was published before, by a run elsewhere');
+  }
+}

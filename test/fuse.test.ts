@@ -1,0 +1,262 @@
+import { existsSync } from 'node:fs';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import type { Method } from '../lib/quantization/schemes.ts';
+import { upload } from '../tasks/upload/step.ts';
+import { bytesOf } from './fakes/content.ts';
+import { type CheckpointName, checkpointFiles, fileOf } from './fakes/model/checkpoints.ts';
+import { tinyLlama } from './fakes/model.ts';
+import { type Ended, Program, runInProcess, until } from './fakes/program.ts';
+import { FakeS3 } from './fakes/s3.ts';
+import { fillWorkspace } from './fakes/workspace.ts';
+
+const [first, second] = ['model-00001-of-00002.safetensors', 'model-00002-of-00002.safetensors'] as const;
+const llama = Object.fromEntries([...tinyLlama({ shardBytes: 36_000_000 })].map(([path, content]) => [path, bytesOf(content)]));
+const prefixFor = (method: Method, name = 'tiny') => `model-data/${name}/${'a'.repeat(12)}-${method}`;
+
+let s3: FakeS3;
+let root: string;
+let workspace: string;
+let env: Record<string, string>;
+beforeEach(async () => {
+  s3 = await new FakeS3().listen();
+  s3.createBucket('models');
+  root = await mkdtemp(join(tmpdir(), 'fuse-'));
+  workspace = join(root, 'fused');
+  env = {
+    WORKSPACE: workspace,
+    S3_BUCKET: 'models',
+    S3_ENDPOINT: s3.origin,
+    AWS_ACCESS_KEY_ID: s3.credentials.accessKeyId,
+    AWS_SECRET_ACCESS_KEY: s3.credentials.secretAccessKey,
+    PART_SIZE: '5MiB',
+    RETRIES: '1',
+  };
+});
+afterEach(async () => {
+  await s3.close();
+  await rm(root, { recursive: true });
+});
+
+type Results = Record<string, string>;
+
+async function fused(method: Method, args: readonly string[] = [], more: Record<string, string> = {}): Promise<Ended> {
+  return await new Program('compress', ['--method', method, '--fuse-upload', ...args], { ...env, ...more }).ended;
+}
+
+async function ok(ended: Ended | Promise<Ended>): Promise<Results> {
+  const { exitCode, stdout, stderr } = await ended;
+  expect(exitCode, stderr).toBe(0);
+  return JSON.parse(stdout) as Results;
+}
+
+/** What compress and upload, one after the other, publish of the same source under another name. */
+async function onDisk(files: Record<string, Buffer>, method: Method): Promise<{ results: Results; dir: string }> {
+  const other = { ...env, WORKSPACE: join(root, 'disk'), MODEL_NAME: 'other' };
+  await fillWorkspace(other.WORKSPACE, files);
+  const results = await ok(new Program('compress', ['--method', method], other).ended);
+  const uploaded = await runInProcess(upload, [], other);
+  expect(uploaded.exitCode, uploaded.stderr).toBe(0);
+  return { results, dir: join(other.WORKSPACE, results.manifest?.replace(/\/manifest\.json$/, '') ?? '') };
+}
+
+const under = (prefix: string) => s3.keys('models', `${prefix}/`).map((key) => key.slice(prefix.length + 1));
+const manifestAt = (prefix: string) => s3.object('models', `.modelferry/manifests/${prefix}.json`);
+const partsOf = (path: string) => s3.seen(new RegExp(`^PUT .*/${path}\\?.*partNumber`)).filter(({ status }) => status === 200).length;
+
+async function expectEqual(one: string, other: string): Promise<void> {
+  expect(under(one)).toEqual(under(other));
+  for (const path of under(one)) {
+    const bytes = await Promise.all([one, other].map((prefix) => s3.object('models', `${prefix}/${path}`)?.bytes()));
+    expect(bytes[0]?.equals(bytes[1] ?? Buffer.alloc(0)), path).toBe(true);
+  }
+  const manifests = await Promise.all([one, other].map((prefix) => manifestAt(prefix)?.bytes()));
+  expect(manifests[0]?.toString()).toBe(manifests[1]?.toString());
+  expectTidy();
+}
+
+/** Nothing of a run is left but the model and its records. */
+function expectTidy(): void {
+  expect(s3.uploads('models')).toEqual([]);
+  expect(s3.keys('models', '.modelferry/claims/')).toEqual([]);
+}
+
+const weightsIn = async (dir: string) => (await readdir(dir, { recursive: true })).filter((path) => path.endsWith('.safetensors'));
+
+describe('compress --fuse-upload', () => {
+  const models: [CheckpointName, Method][] = [
+    ['llama-bf16-sharded', 'fp8-dynamic'],
+    ['llama-bf16-sharded', 'nvfp4a16'],
+    ['odd-bf16', 'mxfp4'],
+    ['llama-f32', 'w4a16-asym'],
+  ];
+  test.each(models)(
+    '%s by %s: bytes, manifest and report are those of compress and upload, and upload finds it published',
+    async (name, method) => {
+      const files = { ...Object.fromEntries(checkpointFiles(name)), 'tokenizer.json': Buffer.from('{}'), 'sub/a.txt': Buffer.from('a') };
+      const wanted = await onDisk(files, method);
+      const { dir: source } = await fillWorkspace(workspace, files);
+      const results = await ok(fused(method));
+      expect(results).toEqual(wanted.results);
+      await expectEqual(prefixFor(method), prefixFor(method, 'other'));
+      const dir = `${source}-${method}`;
+      expect(await weightsIn(dir)).toEqual([]);
+      for (const name of ['manifest.json', 'report.json', 'report.html', 'source.json', 'files/config.json', 'files/sub/a.txt'])
+        expect((await readFile(join(dir, name))).equals(await readFile(join(wanted.dir, name))), name).toBe(true);
+      expect((await readdir(dir)).sort()).toEqual(['files', 'manifest.json', 'report.html', 'report.json', 'run-id', 'source.json']);
+      const writes = s3.seen(/^(PUT|POST|DELETE)/).length;
+      const uploaded = await runInProcess(upload, [], env);
+      expect(uploaded).toMatchObject({ exitCode: 0, results: { ...results, unchanged: 'true', 'uploaded-bytes': '0' } });
+      expect(uploaded.results['model-uri']).toBe(`s3://models/${prefixFor(method)}/`);
+      expect(s3.seen(/^(PUT|POST|DELETE)/).length).toBe(writes);
+    },
+  );
+
+  test('killed in the middle, it leaves nothing to see; a rerun makes no finished shard again and sends no part twice', async () => {
+    const wanted = await onDisk(llama, 'w8a8');
+    const { dir: source } = await fillWorkspace(workspace, llama);
+    const prefix = prefixFor('w8a8');
+    const path = new RegExp(`^PUT .*/tiny/.*/${second}\\?.*partNumber=2`);
+    s3.fail({ on: path, times: 9, stallAfter: -1 });
+    const program = new Program('compress', ['--method', 'w8a8', '--fuse-upload'], env);
+    const stored = () => s3.object('models', `.modelferry/stored/${prefix}.json`);
+    await until(() => (s3.seen(path).length > 0 && stored() !== undefined) || program.child.exitCode !== null);
+    const made = partsOf(`tiny/[^/]*/${first}`);
+    await program.kill('SIGKILL');
+    expect(made).toBeGreaterThan(1);
+    expect(manifestAt(prefix)).toBeUndefined();
+    expect(under(prefix)).not.toContain(second);
+    const dir = `${source}-w8a8`;
+    expect(existsSync(join(dir, 'manifest.json'))).toBe(false);
+    s3.clearFaults();
+    const before = partsOf(`tiny/[^/]*/${second}`);
+    const results = await ok(fused('w8a8'));
+    expect(results).toEqual(wanted.results);
+    expect(partsOf(`tiny/[^/]*/${first}`)).toBe(made);
+    expect(before).toBeGreaterThan(0);
+    // Both shards are of one size: as many parts in all.
+    expect(partsOf(`tiny/[^/]*/${second}`)).toBe(partsOf(`other/[^/]*/${second}`));
+    await expectEqual(prefix, prefixFor('w8a8', 'other'));
+    expect((await readFile(join(dir, 'report.json'))).equals(await readFile(join(wanted.dir, 'report.json')))).toBe(true);
+  });
+
+  test('ended by SIGTERM it says so, and what it left is no model', async () => {
+    const { dir: source } = await fillWorkspace(workspace, llama);
+    s3.fail({ on: /partNumber=2/, times: 9, stallAfter: -1 });
+    const program = new Program('compress', ['--method', 'fp8-dynamic', '--fuse-upload'], env);
+    await until(() => s3.seen(/partNumber=2/).length > 0 || program.child.exitCode !== null);
+    expect((await program.kill('SIGTERM')).exitCode).toBe(143);
+    expect([manifestAt(prefixFor('fp8-dynamic')), existsSync(`${source}-fp8-dynamic/manifest.json`)]).toEqual([undefined, false]);
+  });
+
+  test('gets over completions whose answers are lost, and an upload that somebody aborted', async () => {
+    await fillWorkspace(workspace, llama);
+    s3.fail({ on: /^POST .*uploadId/, times: 2, loseAnswer: true });
+    let aborted = false;
+    s3.onDone = ({ url }) => {
+      if (aborted || !/partNumber=3/.test(url)) return;
+      aborted = true;
+      s3.buckets.get('models')?.uploads.clear();
+    };
+    await ok(fused('fp8-dynamic'));
+    expect(aborted).toBe(true);
+    await onDisk(llama, 'fp8-dynamic');
+    await expectEqual(prefixFor('fp8-dynamic'), prefixFor('fp8-dynamic', 'other'));
+  });
+
+  test('refuses what is in conflict before a weight is read, and replaces it when told to', async () => {
+    const { filesDir } = await fillWorkspace(workspace, llama);
+    await ok(fused('fp8-dynamic', ['--model-version', '1']));
+    const tampered = Buffer.from(llama[first] ?? '');
+    await writeFile(join(filesDir, first), tampered.fill(0, tampered.length - 4096));
+    const refused = await fused('w8a8', ['--model-version', '1']);
+    expect(refused).toMatchObject({ exitCode: 7, stdout: '' });
+    expect(refused.stderr).toContain('other content is published there');
+    await fillWorkspace(workspace, llama);
+    const results = await ok(fused('w8a8', ['--model-version', '1', '--replace']));
+    const published = await manifestAt('model-data/tiny/1')?.bytes();
+    expect(JSON.parse(published?.toString() ?? '')).toMatchObject({ derived: { method: 'w8a8' } });
+    expect((await ok(fused('w8a8', ['--model-version', '1'])))['manifest-sha256']).toBe(results['manifest-sha256']);
+    expectTidy();
+  });
+
+  test('makes no object of a source whose bytes are not those of its manifest, nor of weights that are no numbers', async () => {
+    const { filesDir } = await fillWorkspace(workspace, llama);
+    const bytes = Buffer.from(llama[second] ?? '');
+    bytes.writeUInt8(bytes.readUInt8(bytes.length - 2) ^ 1, bytes.length - 2);
+    await writeFile(join(filesDir, second), bytes);
+    const tampered = await fused('fp8-dynamic');
+    expect(tampered.exitCode, tampered.stderr).toBe(6);
+    expect(tampered.stderr).toContain(`${second}: its sha256 is`);
+    expect(under(prefixFor('fp8-dynamic'))).not.toContain(second);
+    const weight = {
+      name: 'model.layers.0.mlp.down_proj.weight',
+      dtype: 'BF16' as const,
+      shape: [256, 256],
+      bytes: Buffer.alloc(131072, 60),
+    };
+    weight.bytes.writeUInt16LE(0x7fc0, 512);
+    await fillWorkspace(workspace, { 'config.json': Buffer.from('{}'), 'model.safetensors': fileOf([weight]) }, { repo: 'acme/nan' });
+    const broken = await fused('fp8-dynamic');
+    expect(broken).toMatchObject({
+      exitCode: 6,
+      stderr: expect.stringContaining(`${weight.name} in model.safetensors: row 1, column 0 is NaN`),
+    });
+    expect(s3.keys('models', '.modelferry/manifests/')).toEqual([]);
+    expect(under(prefixFor('fp8-dynamic', 'nan'))).not.toContain('model.safetensors');
+    expectTidy();
+  });
+
+  test('does nothing twice, makes again what the store lost, and sends a model that is on the disk as it is', async () => {
+    const files = Object.fromEntries(checkpointFiles('llama-bf16'));
+    await fillWorkspace(workspace, files);
+    const results = await ok(fused('w4a16'));
+    const writes = s3.seen(/^(PUT|POST|DELETE)/).length;
+    const again = await fused('w4a16');
+    expect([await ok(again), again.stderr]).toEqual([results, expect.stringContaining('nothing to do')]);
+    expect(s3.seen(/^(PUT|POST|DELETE)/).length).toBe(writes);
+    s3.createBucket('models');
+    expect(await ok(fused('w4a16'))).toEqual(results);
+    expect(under(prefixFor('w4a16'))).toContain('model.safetensors');
+    // Without the flag its files are wanted here.
+    expect(await ok(new Program('compress', ['--method', 'w4a16'], env).ended)).toEqual(results);
+    s3.createBucket('models');
+    const sent = await fused('w4a16', ['--report-dir', join(root, 'report')]);
+    expect([await ok(sent), sent.stderr]).toEqual([results, expect.not.stringContaining('compress started')]);
+    expect(under(prefixFor('w4a16'))).toContain('model.safetensors');
+    expect((await readdir(join(root, 'report'))).sort()).toEqual(['report.html', 'report.json']);
+  });
+
+  test('with --remove-source what is published is enough; where it is not, the model must be downloaded again', async () => {
+    const files = Object.fromEntries(checkpointFiles('llama-bf16'));
+    const { dir } = await fillWorkspace(workspace, files);
+    const named = ['--remove-source', '--manifest', join(dir, 'manifest.json')];
+    const results = await ok(fused('fp8-dynamic', named));
+    expect(existsSync(join(dir, 'files'))).toBe(false);
+    expect(await ok(fused('fp8-dynamic', named))).toEqual(results);
+    s3.createBucket('models');
+    const lost = await fused('fp8-dynamic', named);
+    expect(lost).toMatchObject({ exitCode: 3, stderr: expect.stringContaining('run download again') });
+  });
+
+  test('a folder can be the store; a dry run tells the place and the size to the byte; parameters are told from the start', async () => {
+    const files = Object.fromEntries(checkpointFiles('llama-bf16'));
+    await fillWorkspace(workspace, files);
+    const store = { WORKSPACE: workspace, STORE_DIR: join(root, 'store') };
+    const dry = await new Program('compress', ['--method', 'w8a16', '--fuse-upload', '--dry-run'], store).ended;
+    const told = JSON.parse(dry.stdout) as { folder: string; bytesAfter: number };
+    const results = await ok(new Program('compress', ['--method', 'w8a16', '--fuse-upload'], store).ended);
+    expect(told).toMatchObject({
+      folder: `file://${join(root, 'store')}/${prefixFor('w8a16')}/`,
+      bytesAfter: Number(results['total-bytes']),
+    });
+    const none = await new Program('compress', ['--method', 'w8a16', '--fuse-upload'], { WORKSPACE: workspace }).ended;
+    expect(none).toMatchObject({ exitCode: 2, stderr: expect.stringContaining('--s3-bucket is missing') });
+    const archive = await new Program('compress', ['--method', 'archive', '--fuse-upload'], env).ended;
+    expect(archive).toMatchObject({ exitCode: 2, stderr: expect.stringContaining('--fuse-upload') });
+    const little = await fused('fp8-dynamic', ['--allow-unsafe', 'never', '--require-license', '--deny-licenses', 'apache-*']);
+    expect(little).toMatchObject({ exitCode: 7, stderr: expect.stringContaining('--deny-licenses') });
+  });
+});
