@@ -4,12 +4,8 @@ import { StepError } from '../../lib/errors.ts';
 import { hubOf } from '../../lib/hub/connection.ts';
 import { type HubModel, hubBytes, hubContent } from '../../lib/hub/content.ts';
 import { lintHub } from '../../lib/hub/lint.ts';
-import { listFiles } from '../../lib/hub/list.ts';
-import { resolveRevision } from '../../lib/hub/resolve.ts';
-import { sourceRecord } from '../../lib/hub/source-record.ts';
 import { checkServing } from '../../lib/lint/gate.ts';
 import { lintProfileOf } from '../../lib/lint/lint.ts';
-import { namesOf, prefixOf, versionsPrefix } from '../../lib/naming.ts';
 import { openStore } from '../../lib/open-store.ts';
 import { schema, type ValuesOf } from '../../lib/params/declare.ts';
 import {
@@ -30,19 +26,18 @@ import {
   waitParams,
 } from '../../lib/params/groups.ts';
 import { publishResults } from '../../lib/params/results.ts';
-import { checkPaths } from '../../lib/paths.ts';
-import { checkContent, checkKnown } from '../../lib/policy/policy.ts';
+import { checkContent } from '../../lib/policy/policy.ts';
 import { Seen } from '../../lib/policy/seen.ts';
-import { prefixesToCopyFrom } from '../../lib/publish/copies.ts';
+import { controlKeys } from '../../lib/publish/control.ts';
 import { showPlan } from '../../lib/publish/plan.ts';
 import { planPublish, publish, type SendFile } from '../../lib/publish/publish.ts';
 import { publishedResults } from '../../lib/publish/results.ts';
 import { makeSender } from '../../lib/publish/send.ts';
-import { selectFiles } from '../../lib/selection.ts';
 import type { Store } from '../../lib/store.ts';
 import { Budget } from '../../lib/transfer/budget.ts';
 import { BufferPool, bufferBytes } from '../../lib/transfer/buffers.ts';
 import { syncShard } from './shard.ts';
+import { findTarget } from './target.ts';
 
 const { manifest: _, ...syncResults } = publishResults;
 
@@ -73,40 +68,18 @@ export const sync = defineStep({
   params,
   results: { ...syncResults, manifest: 'Key of the manifest in the store.' },
   async run(params, ctx) {
-    const { revision, keyTemplate, controlPrefix, concurrency, allowPatterns, ignorePatterns, profile } = params;
+    const { concurrency } = params;
     const asked = whatIsAsked(params);
     const store = openStore(params, ctx);
     const hub = hubOf(params, ctx);
     const sender = (model: HubModel) => senderFor(params, ctx, store, model);
     if ('shard' in asked) return await syncShard({ ...params, ...asked, store, hub, sender }, ctx);
     const { modelId } = asked;
-    const info = await resolveRevision(hub, modelId, revision);
-    const source = { repo: modelId, commit: info.commit };
-    const selection = { allowPatterns, ignorePatterns, profile };
-    const files = selectFiles(await listFiles(hub, modelId, info.commit), selection);
-    const paths = files.map(({ path }) => path);
-    checkPaths(paths);
-    checkKnown(params, { license: info.license, paths }, ctx.log);
-    const names = namesOf(source, params);
-    const prefix = prefixOf(keyTemplate, source, names, controlPrefix);
-    const uri = `${store.uri}/${prefix}/`;
-    const model = { hub, source, selection, files, concurrency };
-    const common = {
-      store,
-      log: ctx.log,
-      signal: ctx.signal,
-      content: hubContent(model),
-      source: Buffer.from(sourceRecord(hub, modelId, revision, info)),
-      prefix,
-      controlPrefix,
-      versionsPrefix: versionsPrefix(keyTemplate, source, names),
-      copyFrom: prefixesToCopyFrom(store, params.copyFrom),
-      replace: params.replace,
-      rayHash: params.rayHash,
-      concurrency,
-    };
+    const { info, uri, model, place } = await findTarget(params, modelId, { hub, store, log: ctx.log, signal: ctx.signal });
+    const { source, files } = model;
+    const common = { ...place, content: hubContent(model) };
     const mayServe = async (signal: AbortSignal) => {
-      const findings = () => lintHub(model, files, lintProfileOf({ selection }), signal);
+      const findings = () => lintHub(model, files, lintProfileOf(model), signal);
       await checkServing(findings, { ...params, uri, log: ctx.log });
     };
     if (ctx.dryRun) {
@@ -126,7 +99,7 @@ export const sync = defineStep({
     const send = senderFor(params, ctx, store, model, seen);
     const { waitTimeout, runId = randomUUID() } = params;
     const outcome = await publish({ ...common, progress: ctx.progress, runId, waitTimeout, inspect, send });
-    return publishedResults(outcome, uri, `${controlPrefix}/manifests/${prefix}.json`);
+    return publishedResults(outcome, uri, controlKeys(place.controlPrefix, place.prefix).manifest);
   },
 });
 
