@@ -3,13 +3,16 @@ import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { sha256Of } from '../lib/integrity.ts';
 import type { Method } from '../lib/quantization/schemes.ts';
 import { upload } from '../tasks/upload/step.ts';
 import { bytesOf } from './fakes/content.ts';
+import { FakeHub } from './fakes/hub.ts';
 import { type CheckpointName, checkpointFiles, fileOf } from './fakes/model/checkpoints.ts';
 import { tinyLlama } from './fakes/model.ts';
 import { type Ended, Program, runInProcess, until } from './fakes/program.ts';
-import { FakeS3 } from './fakes/s3.ts';
+import { FakeS3, s3Answer } from './fakes/s3.ts';
+import type { Fault } from './fakes/server.ts';
 import { fillWorkspace } from './fakes/workspace.ts';
 
 const [first, second] = ['model-00001-of-00002.safetensors', 'model-00002-of-00002.safetensors'] as const;
@@ -258,5 +261,149 @@ describe('compress --fuse-upload', () => {
     expect(archive).toMatchObject({ exitCode: 2, stderr: expect.stringContaining('--fuse-upload') });
     const little = await fused('fp8-dynamic', ['--allow-unsafe', 'never', '--require-license', '--deny-licenses', 'apache-*']);
     expect(little).toMatchObject({ exitCode: 7, stderr: expect.stringContaining('--deny-licenses') });
+  });
+});
+
+describe('sync --method', () => {
+  let hub: FakeHub;
+  let hubEnv: Record<string, string>;
+  beforeEach(async () => {
+    hub = new FakeHub();
+    await hub.listen();
+    hubEnv = { ...env, MODEL_ID: 'acme/tiny', HF_ENDPOINT: hub.origin, WORKSPACE: '' };
+  });
+  afterEach(() => hub.close());
+
+  const given = (files: Record<string, Buffer>) => hub.addRepo({ id: 'acme/tiny', files: new Map(Object.entries(files)) });
+  const prefixOf = (method: Method, name = 'tiny') => `model-data/${name}/${hub.repo('acme/tiny').sha().slice(0, 12)}-${method}`;
+
+  async function synced(method: Method, args: readonly string[] = []): Promise<Ended> {
+    return await new Program('sync', ['--method', method, ...args], hubEnv, root).ended;
+  }
+
+  /** What download, compress and upload publish of it under another name. */
+  async function bySteps(method: Method): Promise<Results> {
+    const other = { ...hubEnv, WORKSPACE: join(root, 'steps'), MODEL_NAME: 'other' };
+    for (const name of ['download', 'compress', 'upload'])
+      await ok(new Program(name, name === 'compress' ? ['--method', method] : [], other).ended);
+    const published = await manifestAt(prefixOf(method, 'other'))?.bytes();
+    return { sha256: sha256Of(published ?? '') };
+  }
+
+  const models: [CheckpointName, Method][] = [
+    ['llama-bf16-sharded', 'fp8-dynamic'],
+    ['llama-bf16-sharded', 'fp8-block'],
+    ['moe-bf16', 'w4a16'],
+    ['llama-f16', 'w4a16-asym'],
+    ['odd-bf16', 'mxfp4a16'],
+  ];
+  test.each(models)(
+    '%s by %s: bytes and manifest are those of download, compress and upload, and no disk is touched',
+    async (name, method) => {
+      given({ ...Object.fromEntries(checkpointFiles(name)), 'tokenizer.json': Buffer.from('{}'), 'README.md': Buffer.from('a card') });
+      const { sha256 } = await bySteps(method);
+      const before = await readdir(root);
+      const results = await ok(synced(method));
+      expect(results).toMatchObject({ 'manifest-sha256': sha256, unchanged: 'false', 'model-uri': `s3://models/${prefixOf(method)}/` });
+      expect(await readdir(root)).toEqual(before);
+      await expectEqual(prefixOf(method), prefixOf(method, 'other'));
+      const [writes, served] = [s3.seen(/^(PUT|POST|DELETE)/).length, hub.servedBytes];
+      expect(await ok(synced(method))).toEqual({ ...results, unchanged: 'true', 'uploaded-bytes': '0' });
+      // The listing alone tells that it is there.
+      expect(s3.seen(/^(PUT|POST|DELETE)/).length).toBe(writes);
+      expect(hub.servedBytes - served).toBeLessThan(5000);
+    },
+  );
+
+  test('killed in the middle, it leaves nothing to see; a rerun reads no finished shard again and sends no part twice', async () => {
+    given(llama);
+    const { sha256 } = await bySteps('w8a8');
+    const prefix = prefixOf('w8a8');
+    const path = new RegExp(`^PUT .*/tiny/.*/${second}\\?.*partNumber=2`);
+    s3.fail({ on: path, times: 9, stallAfter: -1 });
+    const program = new Program('sync', ['--method', 'w8a8'], hubEnv);
+    const stored = () => s3.object('models', `.modelferry/stored/${prefix}.json`);
+    await until(() => (s3.seen(path).length > 0 && stored() !== undefined) || program.child.exitCode !== null);
+    await program.kill('SIGKILL');
+    expect(manifestAt(prefix)).toBeUndefined();
+    expect(under(prefix)).not.toContain(second);
+    s3.clearFaults();
+    const [made, served] = [partsOf(`tiny/[^/]*/${first}`), hub.servedBytes];
+    const results = await ok(synced('w8a8'));
+    expect(results['manifest-sha256']).toBe(sha256);
+    expect(partsOf(`tiny/[^/]*/${first}`)).toBe(made);
+    expect(partsOf(`tiny/[^/]*/${second}`)).toBe(partsOf(`other/[^/]*/${second}`));
+    expect(hub.servedBytes - served).toBeLessThan(36_500_000);
+    await expectEqual(prefix, prefixOf('w8a8', 'other'));
+  });
+
+  test.each<[string, 'hub' | 'cdn' | 's3', Fault]>([
+    ['a CDN body that is cut', 'cdn', { on: /GET/, skip: 3, times: 3, cutAfter: 1_000_000 }],
+    ['an expired link', 'cdn', { on: /GET/, skip: 6, times: 2, answer: { status: 403 } }],
+    ['a completion whose answer is lost', 's3', { on: /^POST .*uploadId/, times: 2, loseAnswer: true }],
+    ['SlowDown on parts', 's3', { on: /partNumber=2/, times: 2, answer: s3Answer('SlowDown', { headers: { 'retry-after': '0' } }) }],
+  ])('gets over %s', async (_, side, fault) => {
+    given(llama);
+    ({ hub: hub.hub, cdn: hub.cdn, s3 })[side].fail(fault);
+    await ok(synced('fp8-dynamic', ['--retries', '3']));
+    expect(under(prefixOf('fp8-dynamic'))).toContain(second);
+    expectTidy();
+  });
+
+  test('never makes an object of wrong bytes, nor of weights that are no numbers, and refuses what is in conflict', async () => {
+    given(llama);
+    await ok(synced('fp8-dynamic', ['--key-template', 'models/{name}']));
+    const served = hub.servedBytes;
+    expect(await synced('w8a8', ['--key-template', 'models/{name}'])).toMatchObject({ exitCode: 7 });
+    expect(hub.servedBytes - served).toBeLessThan(5000);
+    hub.cdn.fail({ on: ({ headers }) => headers.range === 'bytes=8388608-12582911', times: 100, flipByteAt: 3 });
+    const wrong = await synced('w8a8');
+    expect(wrong.exitCode, wrong.stderr).toBe(6);
+    expect(manifestAt(prefixOf('w8a8'))).toBeUndefined();
+    expect(under(prefixOf('w8a8')).filter((path) => path.endsWith('.safetensors'))).toEqual([]);
+    expectTidy();
+    hub.cdn.clearFaults();
+    const weight = {
+      name: 'model.layers.0.mlp.down_proj.weight',
+      dtype: 'BF16' as const,
+      shape: [256, 256],
+      bytes: Buffer.alloc(131072, 60),
+    };
+    weight.bytes.writeUInt16LE(0x7f80, 512);
+    hub.repo('acme/tiny').commit({
+      files: new Map(
+        Object.entries({
+          'model.safetensors': fileOf([weight]),
+          [first]: Buffer.from('x'),
+          [second]: Buffer.from('x'),
+          'model.safetensors.index.json': Buffer.from('{"weight_map":{"model.layers.0.mlp.down_proj.weight":"model.safetensors"}}'),
+        }),
+      ),
+      message: 'broken',
+    });
+    const infinite = await synced('w8a8');
+    expect(infinite).toMatchObject({
+      exitCode: 6,
+      stderr: expect.stringContaining(`${weight.name} in model.safetensors: row 1, column 0 is Infinity`),
+    });
+    expectTidy();
+  });
+
+  test('tells what would be sent on a dry run, and refuses methods that need all of a tensor, shards of a plan and too little memory', async () => {
+    given(Object.fromEntries(checkpointFiles('llama-bf16')));
+    const dry = await synced('w4a16', ['--dry-run']);
+    const told = JSON.parse(dry.stdout) as { uri: string; send: { bytes: number } };
+    expect(s3.seen(/^(PUT|POST|DELETE)/)).toEqual([]);
+    const results = await ok(synced('w4a16'));
+    expect(told).toMatchObject({ uri: results['model-uri'], send: { bytes: Number(results['total-bytes']) } });
+    for (const [args, text] of [
+      [['--method', 'nvfp4a16'], 'download, compress and upload'],
+      [['--method', 'archive'], 'download, compress and upload'],
+      [['--method', 'w8a8', '--group-size', '32'], '--group-size 32'],
+      [['--method', 'w8a8', '--plan', 'x', '--shard', '0/1'], 'a plan has parts of one as they are'],
+    ] as const) {
+      const { exitCode, stderr } = await new Program('sync', args, hubEnv).ended;
+      expect({ exitCode, stderr }).toEqual({ exitCode: 2, stderr: expect.stringContaining(text) });
+    }
   });
 });

@@ -40,7 +40,7 @@ export function makingSender({ plan, model, small }: NewModel, options: MakingOp
   const turns = new Budget(1);
   let threads: { workers: Workers; scales: GlobalScales } | undefined;
   const begin = () => {
-    const workers = new Workers();
+    const workers = new Workers(shares.threads);
     return { workers, scales: new GlobalScales(plan, model, workers) };
   };
   const send = makeSender({

@@ -12,6 +12,11 @@ const maxWorkers = 4;
 /** So often must work have waited for a thread before another is begun, which costs as much as quantizing a hundred megabytes. */
 const waitsForOneMore = 128;
 
+/** How many threads there shall be: as many as this machine has use for, and at most so many. */
+export function threadsHere(most = maxWorkers): number {
+  return Math.max(1, Math.min(availableParallelism(), maxWorkers, most));
+}
+
 /** How much of free buffers is kept. */
 const freeBytes = 32 * 1024 ** 2;
 
@@ -57,7 +62,8 @@ export class Workers {
   #nextId = 0;
   #broken: Error | undefined;
 
-  constructor(count = Math.min(availableParallelism(), maxWorkers)) {
+  /** @param count As `threadsHere` gives it. */
+  constructor(count = threadsHere()) {
     this.count = count;
     this.#start();
   }

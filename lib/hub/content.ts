@@ -30,9 +30,7 @@ export function hubContent(model: HubModel): Content {
 async function isSame(model: HubModel, published: Manifest): Promise<boolean> {
   const { source, selection, files } = model;
   if (published.derived !== undefined) return false;
-  const asked = (value: Selection) => JSON.stringify([value.allowPatterns, value.ignorePatterns, value.profile]);
-  const { repo, commit } = published.source;
-  if (repo === source.repo && commit === source.commit && asked(published.selection) === asked(selection)) return true;
+  if (isOfSource(published, source, selection)) return true;
   const there = new Map(published.files.map((file) => [file.path, file]));
   const alike = ({ path, size, sha256 }: Expected) => {
     const file = there.get(path);
@@ -44,11 +42,33 @@ async function isSame(model: HubModel, published: Manifest): Promise<boolean> {
   return unknown.every((file, index) => there.get(file.path)?.sha256 === digests[index]);
 }
 
+/** True when a published model is of these files of that commit, or made of them: a commit names its bytes. */
+export function isOfSource({ source: { repo, commit }, selection }: Manifest, source: Manifest['source'], asked: Selection): boolean {
+  const patterns = (value: Selection) => JSON.stringify([value.allowPatterns, value.ignorePatterns, value.profile]);
+  return repo === source.repo && commit === source.commit && patterns(selection) === patterns(asked);
+}
+
+/** The manifest of a model on the Hub, as download writes it: the few small files that have no sha256 in the listing are read. */
+export async function hubManifest(model: HubModel): Promise<Manifest> {
+  const { source, selection, concurrency } = model;
+  const files = await mapLimited(model.files, concurrency, async (file) => {
+    return { path: file.path, size: file.size, sha256: file.sha256 ?? (await readDigest(model, file)) };
+  });
+  return makeManifest({ source, selection, files });
+}
+
+const digestPiece = 4 * 1024 ** 2;
+
+/** The sha256 of a file, read in pieces. Throws `integrity` when its bytes are not those of the listing. */
 async function readDigest({ hub, source }: HubModel, file: Expected): Promise<string> {
-  const bytes = Buffer.allocUnsafe(file.size);
-  if (file.size > 0) await new RemoteFile(hub, source.repo, source.commit, file).read(0, bytes, () => {}, hub.signal);
+  const remote = new RemoteFile(hub, source.repo, source.commit, file);
   const verifier = new Verifier(file);
-  verifier.update(bytes);
+  const buffer = Buffer.allocUnsafe(Math.min(file.size, digestPiece));
+  for (let offset = 0; offset < file.size; offset += buffer.length) {
+    const piece = buffer.subarray(0, Math.min(buffer.length, file.size - offset));
+    await remote.read(offset, piece, () => {}, hub.signal);
+    verifier.update(piece);
+  }
   return verifier.finish();
 }
 

@@ -9,6 +9,7 @@ import { lintProfileOf } from '../../lib/lint/lint.ts';
 import { openStore } from '../../lib/open-store.ts';
 import { schema, type ValuesOf } from '../../lib/params/declare.ts';
 import {
+  compressionParams,
   copyParams,
   hubParams,
   lintParams,
@@ -36,15 +37,18 @@ import { makeSender } from '../../lib/publish/send.ts';
 import type { Store } from '../../lib/store.ts';
 import { Budget } from '../../lib/transfer/budget.ts';
 import { BufferPool, bufferBytes } from '../../lib/transfer/buffers.ts';
+import { quantizationOnTheWay, syncQuantized } from './quantized.ts';
 import { syncShard } from './shard.ts';
 import { findTarget } from './target.ts';
 
 const { manifest: _, ...syncResults } = publishResults;
+const { removeSource: __, ...quantizationParams } = compressionParams;
 
 const params = schema({
   ...modelParams,
   ...namingParams,
   ...selectionParams,
+  ...quantizationParams,
   ...hubParams,
   ...s3Params,
   ...storeDirParams,
@@ -64,18 +68,24 @@ type Params = ValuesOf<typeof params>;
 
 export const sync = defineStep({
   name: 'sync',
-  summary: 'Brings a model from the Hub into the store with no disk: verified while it streams.',
+  summary: 'Brings a model from the Hub into the store with no disk: verified, and quantized if asked, while it streams.',
   params,
   results: { ...syncResults, manifest: 'Key of the manifest in the store.' },
   async run(params, ctx) {
-    const { concurrency } = params;
+    const { concurrency, method } = params;
     const asked = whatIsAsked(params);
+    const quantization = method === 'none' ? undefined : quantizationOnTheWay({ ...params, method });
     const store = openStore(params, ctx);
     const hub = hubOf(params, ctx);
     const sender = (model: HubModel) => senderFor(params, ctx, store, model);
     if ('shard' in asked) return await syncShard({ ...params, ...asked, store, hub, sender }, ctx);
     const { modelId } = asked;
-    const { info, uri, model, place } = await findTarget(params, modelId, { hub, store, log: ctx.log, signal: ctx.signal });
+    const ends = { hub, store, log: ctx.log, signal: ctx.signal };
+    if (quantization) {
+      const { outcome, uri, manifest, commit } = await syncQuantized(params, modelId, quantization, ends, ctx);
+      return outcome ? publishedResults(outcome, uri, manifest) : nothing(commit);
+    }
+    const { info, uri, model, place } = await findTarget(params, modelId, ends);
     const { source, files } = model;
     const common = { ...place, content: hubContent(model) };
     const mayServe = async (signal: AbortSignal) => {
@@ -104,7 +114,8 @@ export const sync = defineStep({
 });
 
 /** One shard of a plan, or the whole of a model. Throws `usage` when it is neither. */
-function whatIsAsked({ plan, shard, modelId }: Params): { plan: string; shard: string } | { modelId: string } {
+function whatIsAsked({ plan, shard, modelId, method }: Params): { plan: string; shard: string } | { modelId: string } {
+  if (plan !== undefined && method !== 'none') throw missing('--method is for whole models, a plan has parts of one as they are');
   if (plan !== undefined && shard !== undefined) return { plan, shard };
   if (plan !== undefined || shard !== undefined) throw missing('--plan and --shard are given together');
   if (modelId === undefined) throw missing('--model-id is missing (or MODEL_ID, HUGGINGFACE_MODEL in the environment)');

@@ -91,7 +91,7 @@ async function weightBytes(dir: string): Promise<number> {
 }
 
 /** Six layers of 2048 by 8192, in two shards: of 512 million weights 377 million are in linear layers. Returns the folder of its files. */
-async function makeModel(workspace: string): Promise<string> {
+export async function makeModel(workspace: string): Promise<string> {
   const [hidden, inner, kv, vocab] = [2048, 8192, 1024, 32_768];
   const shapes: [string, number[]][] = [
     ['input_layernorm', [hidden]],

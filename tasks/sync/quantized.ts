@@ -1,0 +1,144 @@
+import { randomUUID } from 'node:crypto';
+import { isDerivation } from '../../lib/compression/derivation.ts';
+import { sharesOf } from '../../lib/compression/memory.ts';
+import { derivedFrom, newModelOf } from '../../lib/compression/new-model.ts';
+import { planModel } from '../../lib/compression/plan.ts';
+import { makingSender } from '../../lib/compression/sender.ts';
+import { readSourceModel } from '../../lib/compression/source-model.ts';
+import { type Given, type Quantization, quantizationOf } from '../../lib/compression/wanted.ts';
+import { StepError } from '../../lib/errors.ts';
+import { hubBytes, hubManifest, isOfSource } from '../../lib/hub/content.ts';
+import { sha256Of } from '../../lib/integrity.ts';
+import { type Manifest, type ManifestFile, manifestBytes } from '../../lib/manifest.ts';
+import { archiveMethod } from '../../lib/methods.ts';
+import type { GroupValues } from '../../lib/params/declare.ts';
+import type { runParams, transferParams, waitParams } from '../../lib/params/groups.ts';
+import { checkContent } from '../../lib/policy/policy.ts';
+import { Seen } from '../../lib/policy/seen.ts';
+import { controlKeys } from '../../lib/publish/control.ts';
+import { showPlan } from '../../lib/publish/plan.ts';
+import { findUnchanged, type PublishOutcome, planPublish, publish } from '../../lib/publish/publish.ts';
+import type { ByteSource } from '../../lib/publish/send.ts';
+import type { StepContext } from '../../lib/step.ts';
+import { Budget } from '../../lib/transfer/budget.ts';
+import { ReadAhead } from '../../lib/transfer/read-ahead.ts';
+import { type Ends, findTarget, type TargetParams } from './target.ts';
+
+export type QuantizedParams = TargetParams &
+  GroupValues<typeof runParams> &
+  GroupValues<typeof waitParams> &
+  GroupValues<typeof transferParams>;
+
+/** What was asked for. Throws `usage` where it cannot be done while the model streams. */
+export function quantizationOnTheWay(given: Omit<Given, 'method'> & { method: Given['method'] | typeof archiveMethod }): Quantization {
+  const refuse = (why: string) =>
+    new StepError('usage', `failed to use --method ${given.method}: ${why}`, {
+      hint: 'make it in a workspace: download, compress and upload',
+    });
+  const { method } = given;
+  if (method === archiveMethod) throw refuse('its size is known only when it is packed');
+  const wanted = quantizationOf({ ...given, method });
+  if (wanted.wanted.scheme.scale === 'e4m3') throw refuse('the scale of a whole tensor is known only when all of it was read');
+  return wanted;
+}
+
+/** Bytes that are asked for at once, in a file that is read from its start to its end. */
+const rangeSize = 4 * 1024 ** 2;
+
+export interface Synced {
+  uri: string;
+  /** Key of the manifest in the store. */
+  manifest: string;
+  commit: string;
+  /** Undefined for a dry run. */
+  outcome: PublishOutcome | undefined;
+}
+
+/**
+ * Brings a model from the Hub into the store and quantizes it on the way: rows become smaller between the two connections, and nothing is on a disk. What is
+ * published is what download, compress and upload publish, manifest byte for byte. Throws as they do.
+ */
+export async function syncQuantized(
+  params: QuantizedParams,
+  modelId: string,
+  wanted: Quantization,
+  ends: Ends,
+  ctx: StepContext,
+): Promise<Synced> {
+  const { concurrency, partSize, maxMemory, waitTimeout, runId = randomUUID() } = params;
+  const { log, progress, signal } = ctx;
+  const { store } = ends;
+  const { info, uri, model: onHub, place } = await findTarget(params, modelId, ends, wanted.method);
+  const { source, selection } = onHub;
+  const keys = controlKeys(place.controlPrefix, place.prefix);
+  const synced = { uri, manifest: keys.manifest, commit: source.commit };
+  // A commit names its bytes, and they, the method and its config name those of the new model: nothing has to be read to know it again.
+  const content = {
+    digest: sha256Of(JSON.stringify([source, selection, wanted.method, wanted.config])),
+    isSame: async (published: Manifest) => isOfSource(published, source, selection) && isDerivation(published, wanted),
+  };
+  const before = ctx.dryRun ? undefined : await findUnchanged({ ...place, content, runId });
+  if (before) return { ...synced, outcome: before };
+
+  const manifest = await hubManifest(onHub);
+  const open = async (file: ManifestFile) => hubBytes(onHub, file);
+  const hint = 'run it again; if it stays so, try another --hub-url';
+  const model = await readSourceModel({ open, hint }, manifest, signal);
+  const plan = planModel(model, wanted.wanted);
+  const newModel = await newModelOf(plan, model, manifest, derivedFrom(wanted, manifestBytes(manifest)));
+  const shares = sharesOf(plan, { partSize, maxMemory, minPart: store.limits.minPart, readsAhead: true });
+  const common = { ...place, content: newModel.content };
+  if (ctx.dryRun) {
+    const published = await planPublish(common);
+    ctx.print(showPlan(uri, { ...published, source, terms: info, partSize: shares.part, limits: store.limits }, ctx.terminal));
+    return { ...synced, outcome: undefined };
+  }
+  const { quantized, left } = plan.selected;
+  log.info(
+    { ...source, method: wanted.method, quantized: quantized.size, left: left.size, bytes: manifest.totalBytes },
+    'compress on the way',
+  );
+  if (model.dropped.length > 0) log.warn({ files: model.dropped }, 'weights in other formats are not kept');
+  const connections = new Budget(concurrency);
+  const seen = new Seen();
+  const byPath = new Map(model.others.map((file) => [file.path, file]));
+  const lookInto = (path: string) => open(byPath.get(path) as ManifestFile);
+  const sender = makingSender(newModel, {
+    store,
+    storedKey: keys.stored,
+    shards: {
+      open: async (file) => new ReadAhead(await open(file), { size: file.size, rangeSize, memory: shares.readAhead, connections }),
+      hint,
+    },
+    open: async (file) => {
+      return limited(seen.compare(file.path, await open(file)), connections);
+    },
+    shares,
+    concurrency,
+    reads: concurrency,
+    progress,
+    onMade: async () => {},
+  });
+  const inspect = (ended: AbortSignal) =>
+    checkContent({ policy: params, files: model.others, open: lookInto, seen, concurrency, signal: ended, log });
+  try {
+    return { ...synced, outcome: await publish({ ...common, progress, runId, waitTimeout, inspect, send: sender.send }) };
+  } finally {
+    await sender.close();
+  }
+}
+
+/** Reads that share their connections with others. */
+function limited(source: ByteSource, connections: Budget): ByteSource {
+  return {
+    async read(offset, into, signal) {
+      const leave = await connections.take(1, signal);
+      try {
+        await source.read(offset, into, signal);
+      } finally {
+        leave();
+      }
+    },
+    close: () => source.close(),
+  };
+}
