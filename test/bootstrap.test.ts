@@ -190,6 +190,20 @@ describe('bootstrap --models-file', () => {
     }
   });
 
+  test('makes them smaller on the way when told to, and registers what was made', async () => {
+    const registry = await new FakeRegistry().listen();
+    try {
+      await writeFile(list, 'acme/one\n');
+      const { exitCode, stderr } = await run(`--models-file=${list}`, '--method=w8a8', `--model-registry-url=${registry.origin}`);
+      expect(exitCode, stderr).toBe(0);
+      expect(published()).toEqual([expect.stringMatching(/\/one\/[0-9a-f]{12}-w8a8\.json$/)]);
+      const artifacts = await (await fetch(`${registry.origin}/api/model_registry/v1alpha3/model_artifacts`)).json();
+      expect(JSON.stringify(artifacts)).toContain('"modelferry.method":{"metadataType":"MetadataStringValue","string_value":"w8a8"}');
+    } finally {
+      await registry.close();
+    }
+  });
+
   test('JSON entries have the flags of an import; one that fails does not stop the others, and its code is the end', async () => {
     await writeFile(
       list,

@@ -5,11 +5,15 @@ import { threadsHere } from './workers.ts';
 
 const mebibyte = 1024 ** 2;
 
-/** What the runtime, the clients and the rows on their way take, and each thread, in bytes (measured: 196 MiB in all with 2 threads, 225 with 4). */
+/**
+ * What the runtime, the store's client and the rows on their way take, a far end that is read from, and each thread, in bytes (measured: up to 196 MiB in
+ * all with 2 threads, 225 with 4, and 208 with 2 and the Hub).
+ */
 const runtimeBytes = 160 * mebibyte;
+const farEndBytes = 20 * mebibyte;
 const threadBytes = 20 * mebibyte;
 /** What shall be left for parts, at the cost of threads, and what is shared out at least, whatever was asked for. */
-const wantedBytes = 56 * mebibyte;
+const wantedBytes = 36 * mebibyte;
 const leastBytes = 32 * mebibyte;
 /** So many parts fit in: one is filled while others are sent. */
 const parts = 3;
@@ -40,8 +44,9 @@ export function sharesOf({ shards }: Plan, { partSize, maxMemory, minPart, reads
   const ahead = shards.reduce((most, shard) => Math.max(most, aheadBytes(shard)), 0);
   const forReading = readsAhead ? leastReadAhead : 0;
   const least = 2 * minPart + forReading + ahead;
-  const threads = threadsHere(Math.floor((maxMemory - runtimeBytes - wantedBytes) / threadBytes));
-  const baseBytes = runtimeBytes + threads * threadBytes;
+  const fixedBytes = runtimeBytes + (readsAhead ? farEndBytes : 0);
+  const threads = threadsHere(Math.floor((maxMemory - fixedBytes - wantedBytes) / threadBytes));
+  const baseBytes = fixedBytes + threads * threadBytes;
   const free = Math.max(leastBytes, maxMemory - baseBytes);
   if (free < least) {
     const needed = Math.ceil((baseBytes + least) / mebibyte);

@@ -23,29 +23,11 @@ export interface StreamTools {
  * were those of the manifest. Throws as `ShardRun` does. Its turn is waited for here, before a sender lends buffers to it.
  */
 export async function streamShard(plan: Plan, planned: PlannedShard, tools: StreamTools): Promise<ByteSource> {
-  const { turn } = tools;
-  let making = Promise.resolve(new Making(plan, planned, tools, await turn(tools.signal)));
-  let begun = false;
-  const anew = async (before: Making, signal: AbortSignal) => {
-    await before.stop(new Error('it is made anew'));
-    return new Making(plan, planned, tools, await turn(signal));
-  };
-  return {
-    async read(offset, into, signal) {
-      // Those who read further on may ask at once.
-      if (offset === 0 && begun) making = making.then((before) => anew(before, signal));
-      begun = true;
-      await (await making).read(offset, into, signal);
-    },
-    close: async () => {
-      const last = await making.catch(() => undefined);
-      await last?.stop(new Error('it is not wanted any more'));
-    },
-  };
+  return new Making(plan, planned, tools, await tools.turn(tools.signal));
 }
 
-/** One time of making a shard. It begins with the first read. */
-class Making {
+/** It begins with the first read. */
+class Making implements ByteSource {
   readonly #plan: Plan;
   readonly #planned: PlannedShard;
   readonly #tools: StreamTools;
@@ -76,8 +58,8 @@ class Making {
   }
 
   /** Waits until nothing of it runs any more. */
-  async stop(reason: unknown): Promise<void> {
-    this.#end(reason);
+  async close(): Promise<void> {
+    this.#end(new Error('it is not wanted any more'));
     await this.#work;
     this.#leave();
   }

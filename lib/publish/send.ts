@@ -9,7 +9,7 @@ import { type Brought, marksOf, rightSha256 } from './inventory.ts';
 import type { SendFile } from './options.ts';
 import type { OpenedUpload, Uploads } from './uploads.ts';
 
-/** Where a file's bytes come from: read once, in order; a sender that begins anew begins at 0. */
+/** Where a file's bytes come from: read once, in order. A sender that begins anew opens it again. */
 export interface ByteSource {
   /** Fills `into` with the bytes from `offset`. */
   read(offset: number, into: Buffer, signal: AbortSignal): Promise<void>;
@@ -47,14 +47,14 @@ export function makeSender(options: SenderOptions): SendFile {
     const partSize = partSizeFor(file.size, options.partSize, options.store.limits);
     const whole = file.size <= partSize;
     const leave = whole ? () => {} : await large.take(1, signal);
-    try {
+    const fromSource = async <T>(work: (source: ByteSource) => Promise<T>): Promise<T> => {
       const source = await options.open(file, signal);
-      try {
-        if (whole) return await sendWhole(options, source, file, key, signal);
-        return await sendParts(options, source, file, key, partSize, uploads, signal);
-      } finally {
-        await source.close();
-      }
+      return await work(source).finally(() => source.close());
+    };
+    try {
+      if (whole) return await fromSource((source) => sendWhole(options, source, file, key, signal));
+      const send = (again: boolean) => fromSource((source) => sendParts(options, source, file, { key, partSize, again }, uploads, signal));
+      return (await send(false)) ?? ((await send(true)) as Brought);
     } finally {
       leave();
     }
@@ -92,35 +92,33 @@ async function sendWhole(
   }
 }
 
+/** Undefined when the upload was gone before it was done: it is worth to begin anew, once. */
 async function sendParts(
   options: SenderOptions,
   source: ByteSource,
   file: Expected,
-  key: string,
-  partSize: number,
+  { key, partSize, again }: { key: string; partSize: number; again: boolean },
   uploads: Uploads,
   signal: AbortSignal,
-): Promise<Brought> {
-  for (let again = false; ; again = true) {
-    const upload = await uploads.begin(key, file, partSize);
-    let counted = 0;
-    const count = (bytes: number) => {
-      counted += bytes;
-      options.progress.add(bytes);
-    };
-    try {
-      const sent = await readAndSend(options, source, file, upload, count, signal);
-      const brought = await complete(options.store, file, upload, sent.parts, sent.sha256);
-      uploads.completed(key);
-      return brought;
-    } catch (error) {
-      if (kindOf(error) === 'integrity') await uploads.abort(key);
-      if (again || !(await isGone(options.store, upload, error))) throw error;
-      options.progress.add(-counted);
-      const brought = await made(options.store, file, key);
-      uploads.completed(key);
-      if (brought) return brought;
-    }
+): Promise<Brought | undefined> {
+  const upload = await uploads.begin(key, file, partSize);
+  let counted = 0;
+  const count = (bytes: number) => {
+    counted += bytes;
+    options.progress.add(bytes);
+  };
+  try {
+    const sent = await readAndSend(options, source, file, upload, count, signal);
+    const brought = await complete(options.store, file, upload, sent.parts, sent.sha256);
+    uploads.completed(key);
+    return brought;
+  } catch (error) {
+    if (kindOf(error) === 'integrity') await uploads.abort(key);
+    if (again || !(await isGone(options.store, upload, error))) throw error;
+    options.progress.add(-counted);
+    const brought = await made(options.store, file, key);
+    uploads.completed(key);
+    return brought;
   }
 }
 

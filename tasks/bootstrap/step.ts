@@ -137,8 +137,8 @@ async function bring(entry: ModelEntry, params: Params, ctx: StepContext): Promi
   const published = await sync.run(given, ctx);
   if (ctx.dryRun || params.modelRegistryUrl === undefined) return;
   const modelUri = published['model-uri'];
-  const asItCame = { workspace: '', skipTasks: [], phase: 'all' as const, method: 'none' as const };
-  await register.run({ ...given, ...asItCame, revision: published.commit, modelUri }, ctx);
+  const whole = { workspace: '', skipTasks: [], phase: 'all' as const };
+  await register.run({ ...given, ...whole, revision: published.commit, modelUri }, ctx);
 }
 
 /** Of several failures the one to end with: what a retry may mend comes first, because the rerun tells the others again. */

@@ -6,26 +6,29 @@ import { planModel } from '../../lib/compression/plan.ts';
 import { makingSender } from '../../lib/compression/sender.ts';
 import { readSourceModel } from '../../lib/compression/source-model.ts';
 import { type Given, type Quantization, quantizationOf } from '../../lib/compression/wanted.ts';
+import type { StepContext } from '../../lib/define-step.ts';
 import { StepError } from '../../lib/errors.ts';
 import { hubBytes, hubManifest, isOfSource } from '../../lib/hub/content.ts';
 import { sha256Of } from '../../lib/integrity.ts';
+import { checkServing } from '../../lib/lint/gate.ts';
+import { lintModel, lintProfileOf } from '../../lib/lint/lint.ts';
 import { type Manifest, type ManifestFile, manifestBytes } from '../../lib/manifest.ts';
 import { archiveMethod } from '../../lib/methods.ts';
 import type { GroupValues } from '../../lib/params/declare.ts';
-import type { runParams, transferParams, waitParams } from '../../lib/params/groups.ts';
+import type { lintParams, runParams, transferParams, waitParams } from '../../lib/params/groups.ts';
 import { checkContent } from '../../lib/policy/policy.ts';
 import { Seen } from '../../lib/policy/seen.ts';
 import { controlKeys } from '../../lib/publish/control.ts';
 import { showPlan } from '../../lib/publish/plan.ts';
 import { findUnchanged, type PublishOutcome, planPublish, publish } from '../../lib/publish/publish.ts';
 import type { ByteSource } from '../../lib/publish/send.ts';
-import type { StepContext } from '../../lib/step.ts';
 import { Budget } from '../../lib/transfer/budget.ts';
 import { ReadAhead } from '../../lib/transfer/read-ahead.ts';
 import { type Ends, findTarget, type TargetParams } from './target.ts';
 
 export type QuantizedParams = TargetParams &
   GroupValues<typeof runParams> &
+  GroupValues<typeof lintParams> &
   GroupValues<typeof waitParams> &
   GroupValues<typeof transferParams>;
 
@@ -88,9 +91,16 @@ export async function syncQuantized(
   const newModel = await newModelOf(plan, model, manifest, derivedFrom(wanted, manifestBytes(manifest)));
   const shares = sharesOf(plan, { partSize, maxMemory, minPart: store.limits.minPart, readsAhead: true });
   const common = { ...place, content: newModel.content };
+  const byPath = new Map(model.others.map((file) => [file.path, file]));
+  const findings = () =>
+    lintModel(newModel.content.files, lintProfileOf({ selection }), async ({ path, size }) => {
+      return newModel.small.get(path) ?? (await readWhole(await open(byPath.get(path) as ManifestFile), size, signal));
+    });
+  const mayServe = () => checkServing(findings, { ...params, uri, log });
   if (ctx.dryRun) {
     const published = await planPublish(common);
     ctx.print(showPlan(uri, { ...published, source, terms: info, partSize: shares.part, limits: store.limits }, ctx.terminal));
+    if (!published.unchanged) await mayServe();
     return { ...synced, outcome: undefined };
   }
   const { quantized, left } = plan.selected;
@@ -101,7 +111,6 @@ export async function syncQuantized(
   if (model.dropped.length > 0) log.warn({ files: model.dropped }, 'weights in other formats are not kept');
   const connections = new Budget(concurrency);
   const seen = new Seen();
-  const byPath = new Map(model.others.map((file) => [file.path, file]));
   const lookInto = (path: string) => open(byPath.get(path) as ManifestFile);
   const sender = makingSender(newModel, {
     store,
@@ -119,13 +128,22 @@ export async function syncQuantized(
     progress,
     onMade: async () => {},
   });
-  const inspect = (ended: AbortSignal) =>
-    checkContent({ policy: params, files: model.others, open: lookInto, seen, concurrency, signal: ended, log });
+  const inspect = async (ended: AbortSignal) => {
+    await mayServe();
+    await checkContent({ policy: params, files: model.others, open: lookInto, seen, concurrency, signal: ended, log });
+  };
   try {
     return { ...synced, outcome: await publish({ ...common, progress, runId, waitTimeout, inspect, send: sender.send }) };
   } finally {
     await sender.close();
   }
+}
+
+async function readWhole(source: ByteSource, size: number, signal: AbortSignal): Promise<Buffer> {
+  const bytes = Buffer.alloc(size);
+  if (size > 0) await source.read(0, bytes, signal);
+  await source.close();
+  return bytes;
 }
 
 /** Reads that share their connections with others. */
