@@ -42,14 +42,13 @@ export interface Wish {
 /** Shares `maxMemory` out. Throws `usage` telling how much is needed when what must wait for its turn does not fit in. */
 export function sharesOf({ shards }: Plan, { partSize, maxMemory, minPart, readsAhead }: Wish): Shares {
   const ahead = shards.reduce((most, shard) => Math.max(most, aheadBytes(shard)), 0);
+  const fixedBytes = runtimeBytes + (readsAhead ? farEndBytes : 0);
   const forReading = readsAhead ? leastReadAhead : 0;
   const least = 2 * minPart + forReading + ahead;
-  const fixedBytes = runtimeBytes + (readsAhead ? farEndBytes : 0);
-  const threads = threadsHere(Math.floor((maxMemory - fixedBytes - wantedBytes) / threadBytes));
-  const baseBytes = fixedBytes + threads * threadBytes;
-  const free = Math.max(leastBytes, maxMemory - baseBytes);
+  const threads = threadsHere(Math.floor((maxMemory - fixedBytes - Math.max(wantedBytes, least)) / threadBytes));
+  const free = Math.max(leastBytes, maxMemory - fixedBytes - threads * threadBytes);
   if (free < least) {
-    const needed = Math.ceil((baseBytes + least) / mebibyte);
+    const needed = Math.ceil((fixedBytes + threadBytes + least) / mebibyte);
     throw new StepError('usage', `failed to share out --max-memory: ${showBytes(ahead)} of scales must wait for the end of their weight`, {
       hint: `give at least ${needed}MiB, or make the model in a workspace: download, compress and upload`,
     });

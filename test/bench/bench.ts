@@ -6,17 +6,19 @@ import { parseArgs } from 'node:util';
 import { parseBytes, showBytes } from '../../lib/units.ts';
 import { compressHead, compressRows } from './compress.ts';
 import { type DataSet, dataSet } from './data-sets.ts';
+import { fuseHead, fuseRows } from './fuse.ts';
 import { kernelHead, kernelRows } from './kernels.ts';
 import { type Bench, compare, type Job, jobs, type Measured, syncAlone } from './rows.ts';
 import { bundleServers, type Link, type Servers, startServers } from './servers.ts';
 import { markdownTable, mebibytes, ratio, seconds } from './table.ts';
 import { installTools, toolVersions } from './tools.ts';
 
-const usage = `npm run bench -- [download] [upload] [sync] [scale] [latency] [kernels] [compress] [flags]
+const usage = `npm run bench -- [download] [upload] [sync] [scale] [latency] [kernels] [compress] [fuse] [flags]
   The first three (all of them by default): our programs and what people take instead, side by side.
   scale: sync of 1, 4 and 16 GiB. latency: sync over a slow link by 1 to 16 connections.
   kernels: quantizing in memory, by method; needs no other program.
   compress: 1 GB of bfloat16 from disk to disk; --reference: beside llmcompressor (5.8 GB of Python).
+  fuse: the same made smaller and published, by two steps and by one.
   One row alone: sync --size 1GiB --files 2000 (small files), sync --size 8GiB --files 1 (one large file), upload --size 2GiB.
   --runs 5     counted runs of each, after one that is not; medians are shown
   --size 2GiB  only this much, in --files files, instead of 2 GiB in two files and 1 GiB in 2,000
@@ -44,7 +46,7 @@ const { values, positionals } = parseArgs({
 const runs = Number(values.runs);
 const size = values.size === undefined ? undefined : parseBytes(values.size);
 const link: Link = { rtt: Number(values.rtt), rate: parseBytes(values.rate) ?? 0 };
-const alone = ['kernels', 'compress'];
+const alone = ['kernels', 'compress', 'fuse'];
 const known = [...jobs, 'scale', 'latency', ...alone];
 const wrong = positionals.filter((word) => !known.includes(word));
 const valid = wrong.length === 0 && runs >= 1 && link.rtt >= 0 && link.rate > 0 && Number(values.files) >= 1;
@@ -164,6 +166,10 @@ try {
   if (positionals.includes('compress')) {
     const { reference } = values;
     print(markdownTable(compressHead, await compressRows({ root, programs: copyOfPrograms(), runs, say, reference })));
+  }
+  if (positionals.includes('fuse')) {
+    await bundleServers(root);
+    print(markdownTable(fuseHead, await fuseRows({ root, programs: copyOfPrograms(), runs, say })));
   }
   if (positionals.includes('kernels')) print(markdownTable(kernelHead, await kernelRows(runs, say)));
 } finally {

@@ -16,7 +16,7 @@ export const compressHead = ['method', 'program', 'wall s', 'CPU s', 'peak MiB',
 
 const methods = ['fp8-dynamic', 'w4a16', 'nvfp4a16'] as const;
 const everything = { allowPatterns: [], ignorePatterns: [], profile: 'all' };
-const source = { repo: 'bench/llama', commit: 'b'.repeat(40) };
+export const benchSource = { repo: 'bench/llama', commit: 'b'.repeat(40) };
 
 export interface CompressBench {
   root: string;
@@ -65,8 +65,8 @@ interface Measured extends Cost {
 }
 
 async function runOurs(programs: string, workspace: string, method: string, log: string): Promise<Measured> {
-  const made = modelFolder(workspace, source.repo, source.commit, everything, `-${method}`);
-  const { manifest } = modelFolder(workspace, source.repo, source.commit, everything);
+  const made = modelFolder(workspace, benchSource.repo, benchSource.commit, everything, `-${method}`);
+  const { manifest } = modelFolder(workspace, benchSource.repo, benchSource.commit, everything);
   await rm(made.dir, { recursive: true, force: true });
   const flags = ['--workspace', workspace, '--manifest', manifest, '--method', method, '--log-level', 'warn'];
   const cost = await measure([process.execPath, join(programs, 'compress.cjs'), ...flags], { PATH: process.env.PATH }, log);
@@ -116,7 +116,7 @@ export async function makeModel(workspace: string): Promise<string> {
     list,
     name: `model-0000${index + 1}-of-00002.safetensors`,
   }));
-  const folder = modelFolder(workspace, source.repo, source.commit, everything);
+  const folder = modelFolder(workspace, benchSource.repo, benchSource.commit, everything);
   await mkdir(folder.files, { recursive: true });
   const files: { path: string; size: number; sha256: string }[] = [];
   for (const [seed, { list, name }] of shards.entries()) {
@@ -144,6 +144,6 @@ export async function makeModel(workspace: string): Promise<string> {
     files.push({ path, size: bytes.length, sha256: sha256Of(bytes) });
   }
   await mkdir(dirname(folder.manifest), { recursive: true });
-  await writeFile(folder.manifest, manifestBytes(makeManifest({ source, selection: everything, files })));
+  await writeFile(folder.manifest, manifestBytes(makeManifest({ source: benchSource, selection: everything, files })));
   return folder.files;
 }
