@@ -268,8 +268,13 @@ export interface PublishedModel {
   unchanged: boolean;
 }
 
+export interface SyncOptions extends PublishOptions {
+  /** How to make it smaller on the way, as sync names it. */
+  method?: string;
+}
+
 /** Brings a model from the Hub into the store with no disk. */
-export async function syncModel(options: PublishOptions): Promise<PublishedModel> {
+export async function syncModel(options: SyncOptions): Promise<PublishedModel> {
   return published(await call(syncStep, options));
 }
 
