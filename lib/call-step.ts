@@ -42,16 +42,15 @@ export async function callStep<Map extends ParamMap, Required extends string, De
     if (secret) secrets[envName(name)] = text;
     else argv.push(`--${kebab(name)}=${text}`);
   }
-  const read = readParams(step.params, { argv, env: { ...env, ...secrets } });
   const redactor = new Redactor();
-  for (const secret of read.secrets) redactor.add(secret);
-  const common = read.values as unknown as ParamValues<typeof commonParams, never>;
+  const { values } = readParams(step.params, { argv, env: { ...env, ...secrets }, onSecret: (secret) => redactor.add(secret) });
+  const common = values as unknown as ParamValues<typeof commonParams, never>;
   const log = createLog({ level: common.logLevel, format: 'json', redactor, write: onLog, file: common.logFile });
-  if (calls === 0) useNetwork(read.values, env, log);
+  if (calls === 0) useNetwork(values, env, log);
   calls += 1;
   try {
     const ctx = { log, signal, progress: new Progress({ log }), dryRun: common.dryRun, print: onPrint, terminal: false };
-    return await step.run(read.values as unknown as ParamValues<Map, Required>, ctx);
+    return await step.run(values as unknown as ParamValues<Map, Required>, ctx);
   } finally {
     calls -= 1;
     if (calls === 0) closeNetwork();

@@ -1,6 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
+import { unescape } from 'node:querystring';
 import { parseEnv } from 'node:util';
-import { messageOf, StepError } from './errors.ts';
+import { messageOf, StepError, visible } from './errors.ts';
 import { createLog, type Log, logFailure, Redactor } from './log.ts';
 import { closeNetwork, setUpNetwork } from './network.ts';
 import { type ParamMap, type ParamSchema, type ParamValues, schema } from './params/declare.ts';
@@ -68,6 +69,8 @@ export interface Invocation {
   /** Draws the progress bar; undefined where stderr is no terminal. */
   draw?: ((line: string) => void) | undefined;
   terminal: boolean;
+  /** Rejects with what was thrown where nobody catches it: the step ends with it, told like any other failure. */
+  crash?: Promise<never> | undefined;
   /** Puts a question to a person and gives back the line that was typed; undefined where there is none. */
   ask?: ((question: string) => Promise<string>) | undefined;
   signal: AbortSignal;
@@ -100,8 +103,8 @@ export function defineStep<const Map extends ParamMap, const Required extends st
         return { exitCode: 0 };
       }
       log = createLog({ level: 'info', format: invocation.draw ? 'pretty' : 'json', redactor, write: invocation.stderr });
-      const { values, secrets } = readParams(params, { argv: invocation.argv, env: invocation.env, envFile: envFile(invocation) });
-      for (const secret of secrets) redactor.add(secret);
+      const onSecret = (secret: string) => redactor.add(secret);
+      const { values } = readParams(params, { argv: invocation.argv, env: invocation.env, envFile: envFile(invocation), onSecret });
       const common = values as ParamValues<typeof commonParams, never>;
       stacks = common.logLevel === 'debug' || common.logLevel === 'trace';
       const format = common.logFormat === 'auto' ? (invocation.draw ? 'pretty' : 'json') : common.logFormat;
@@ -112,21 +115,23 @@ export function defineStep<const Map extends ParamMap, const Required extends st
         draw: format === 'pretty' ? invocation.draw : undefined,
         file: invocation.env.ARGO_PROGRESS_FILE,
       });
-      const print = (text: string) => invocation.stdout(redactor.clean(text));
+      const print = (text: string) => invocation.stdout(visible(redactor.clean(text)));
       log.debug({ step: name, version }, 'step started');
-      const found = await run(values as ParamValues<Map, Required>, {
+      const running = run(values as ParamValues<Map, Required>, {
         log,
         signal: invocation.signal,
         progress,
         dryRun: common.dryRun,
         print,
         terminal: invocation.terminal,
-        confirm: invocation.ask && (async (question) => /^y(es)?$/i.test(((await invocation.ask?.(`${question} [y/N] `)) ?? '').trim())),
+        confirm:
+          invocation.ask && (async (question) => /^y(es)?$/i.test(((await invocation.ask?.(`${visible(question)} [y/N] `)) ?? '').trim())),
       });
+      const found = await Promise.race([running, ...(invocation.crash === undefined ? [] : [invocation.crash])]);
       invocation.signal.throwIfAborted();
       checkResults(name, results, found);
       if (common.resultsDir !== undefined && !common.dryRun) writeResults(common.resultsDir, found);
-      if (product === 'results' && !common.dryRun) invocation.stdout(`${redactor.clean(resultLine(found))}\n`);
+      if (product === 'results' && !common.dryRun) invocation.stdout(`${visible(redactor.clean(resultLine(found)))}\n`);
       log.debug({ step: name }, 'step done');
       return { exitCode: 0, results: found };
     } catch (error) {
@@ -159,7 +164,16 @@ export function useNetwork(values: object, env: NodeJS.ProcessEnv, log: Log): vo
     bandwidthLimit?: number;
   };
   if (insecureSkipTlsVerify) log.warn('certificates are not verified: anyone on the way can read and change what is sent');
+  for (const secret of proxyPasswords(env)) Redactor.hide(secret);
   setUpNetwork({ caBundle, insecureSkipTlsVerify: insecureSkipTlsVerify ?? false, proxyEnv: env, bandwidthLimit, log });
+}
+
+/** The passwords of proxies, as they stand in their addresses and as they are meant. */
+function proxyPasswords(env: NodeJS.ProcessEnv): string[] {
+  const addresses = Object.entries(env).flatMap(([name, value]) =>
+    /^(https?|all)_proxy$/i.test(name) && URL.canParse(value ?? '') ? [new URL(value ?? '')] : [],
+  );
+  return addresses.flatMap(({ password }) => [password, unescape(password)]);
 }
 
 function checkResults(step: string, declared: ResultDeclarations, found: Results): void {

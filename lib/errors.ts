@@ -63,10 +63,22 @@ export function messageOf(error: unknown): string {
   return oneLine(text);
 }
 
-/** Replaces control characters (and so line breaks) by spaces. */
+/**
+ * What a reader would not see but a terminal or a log viewer obeys: control characters (line breaks and escapes among them), line separators, and the
+ * marks that turn the direction of text, by which a name can show as another (Unicode Standard Annex 9; CVE-2021-42574).
+ */
+const obeyed = '\u0000-\u001f\u007f-\u009f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069';
+const obeyedRuns = new RegExp(`[${obeyed}]+`, 'g');
+const obeyedInLines = new RegExp(`(?![\t\n])[${obeyed}]`, 'g');
+
+/** Replaces what is obeyed instead of shown (line breaks too) by spaces. */
 export function oneLine(text: string): string {
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what is looked for
-  return text.replace(/[\u0000-\u001f\u007f-\u009f\u2028\u2029]+/g, ' ').trim();
+  return text.replace(obeyedRuns, ' ').trim();
+}
+
+/** Writes what is obeyed instead of shown as `\uXXXX`, all but line breaks and tabs: JSON stays the same JSON. */
+export function visible(text: string): string {
+  return text.replace(obeyedInLines, (sign) => `\\u${sign.charCodeAt(0).toString(16).padStart(4, '0')}`);
 }
 
 /** An aggregate (Node's happy-eyeballs connect) has an empty message: its parts say it. */

@@ -1,6 +1,6 @@
 import { appendFileSync, writeSync } from 'node:fs';
 import { type Logger, pino, stdTimeFunctions } from 'pino';
-import { exitCodes, kindOf, messageOf, oneLine, StepError } from './errors.ts';
+import { exitCodes, kindOf, messageOf, oneLine, StepError, visible } from './errors.ts';
 
 export type Log = Logger;
 
@@ -21,7 +21,8 @@ export interface LogOptions {
 export function createLog({ level, format, redactor, write, file }: LogOptions): Log {
   const stream = {
     write(raw: string) {
-      const line = redactor.clean(raw.trimEnd());
+      // What JSON leaves as it is, a terminal or a viewer of logs may still obey.
+      const line = visible(redactor.clean(raw.trimEnd()));
       if (file !== undefined) appendFileSync(file, `${line}\n`);
       write(format === 'json' ? line : pretty(JSON.parse(line) as Record<string, unknown>));
     },
@@ -42,23 +43,45 @@ export function writeLine(fd: number, line: string): void {
   }
 }
 
-/** Knows the secrets of this run and takes them out of any text, also base64 and percent-encoded. */
+/** Knows the secrets of this run and takes them out of any text, also base64 (by itself or behind a user's name) and percent-encoded. */
 export class Redactor {
+  /** Those of this process, which every redactor takes out. */
+  static readonly #everywhere = new Set<string>();
   readonly #secrets = new Set<string>();
 
   /** Values under 6 characters are left alone: taking them out would spoil ordinary words. */
   add(secret: string): void {
-    if (secret.length < 6) return;
-    for (const form of [secret, encodeURIComponent(secret), JSON.stringify(secret).slice(1, -1)]) this.#secrets.add(form);
-    for (const encoding of ['base64', 'base64url'] as const) this.#secrets.add(Buffer.from(secret).toString(encoding).replace(/=+$/, ''));
+    for (const form of formsOf(secret)) this.#secrets.add(form);
+  }
+
+  /** A secret that is found on the way, by whoever finds it: a role's keys, a proxy's password. */
+  static hide(secret: string): void {
+    for (const form of formsOf(secret)) Redactor.#everywhere.add(form);
   }
 
   clean(text: string): string {
     let clean = text;
     // The longest first: of one that stands in another, the rest would stay.
-    for (const secret of [...this.#secrets].sort((a, b) => b.length - a.length)) clean = clean.replaceAll(secret, '**redacted**');
+    const all = [...this.#secrets, ...Redactor.#everywhere].sort((a, b) => b.length - a.length);
+    for (const secret of all) clean = clean.replaceAll(secret, '**redacted**');
     return clean;
   }
+}
+
+function formsOf(secret: string): string[] {
+  if (secret.length < 6) return [];
+  const forms = [secret, encodeURIComponent(secret), JSON.stringify(secret).slice(1, -1)];
+  // There are three ways to lie in base64, by how many bytes stand before: the signs at both ends, which depend on those beside, stay.
+  for (const before of [0, 1, 2]) {
+    const whole = Buffer.concat([Buffer.alloc(before), Buffer.from(secret)]);
+    for (const encoding of ['base64', 'base64url'] as const) {
+      const text = whole.toString(encoding).replace(/=+$/, '');
+      const own = whole.length % 3 === 0 ? text : text.slice(0, -1);
+      if (before === 0) forms.push(text);
+      forms.push(own.slice(before === 0 ? 0 : before + 1));
+    }
+  }
+  return forms;
 }
 
 const colours: Record<string, string> = { trace: '90', debug: '90', info: '32', warn: '33', error: '31', fatal: '31' };
@@ -69,11 +92,12 @@ function pretty({ time, level, msg, ...fields }: Record<string, unknown>): strin
   const pairs = Object.entries(rest).map(([key, value]) => `\u001b[90m${key}=\u001b[0m${shown(value)}`);
   const label = `\u001b[${colours[String(level)] ?? '0'}m${String(level).padEnd(5)}\u001b[0m`;
   const line = [String(time).slice(11, 19), label, oneLine(String(msg ?? '')), ...pairs].join(' ');
-  return typeof stack === 'string' ? `${line}\n${stack}` : line;
+  // Moved in, so that none of its lines can pass for one of the log.
+  return typeof stack === 'string' ? `${line}\n${visible(stack).replace(/^/gm, '    ')}` : line;
 }
 
 function shown(value: unknown): string {
-  const text = typeof value === 'string' ? oneLine(value) : JSON.stringify(value);
+  const text = typeof value === 'string' ? oneLine(value) : visible(JSON.stringify(value));
   return /^[^\s"]+$/.test(text) || typeof value !== 'string' ? text : JSON.stringify(text);
 }
 
@@ -92,8 +116,10 @@ export function logFailure(error: unknown, log: Log, stacks: boolean): number {
   return exitCode;
 }
 
+/** The message on one line, whatever it holds, then where it comes from. */
 function stackOf(error: unknown): string | undefined {
   if (!(error instanceof Error)) return undefined;
-  const cause = error.cause === undefined ? '' : `\ncaused by ${stackOf(error.cause) ?? String(error.cause)}`;
-  return `${error.stack ?? error.message}${cause}`;
+  const cause = error.cause === undefined ? '' : `\ncaused by ${stackOf(error.cause) ?? messageOf(error.cause)}`;
+  const frames = error.stack?.split('\n').filter((line) => /^ +at /.test(line)) ?? [];
+  return [`${error.name}: ${messageOf(error)}`, ...frames].join('\n') + cause;
 }

@@ -1,4 +1,5 @@
 import { StepError } from './errors.ts';
+import { Redactor } from './log.ts';
 import type { GroupValues } from './params/declare.ts';
 import type { s3Params } from './params/groups.ts';
 
@@ -118,7 +119,9 @@ function awsChain(): () => Promise<S3Credentials> {
   return async () => {
     chain ??= (await import('@aws-sdk/credential-provider-node')).defaultProvider();
     try {
-      return await chain();
+      const found = await chain();
+      for (const secret of [found.secretAccessKey, found.sessionToken]) if (secret) Redactor.hide(secret);
+      return found;
     } catch (error) {
       throw new StepError('denied', 'failed to use S3: no credentials are known', {
         hint: 'give AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, a folder to --s3-credentials-dir, or the pod a role',

@@ -19,6 +19,11 @@ export async function runStep(step: Step, argv = process.argv.slice(2), command 
     setTimeout(() => process.exit(code), 25_000).unref();
   };
   process.on('SIGTERM', stop).on('SIGINT', stop);
+  // Node would print it as it is, secrets too. What nobody caught a second time changes nothing.
+  const crash = new Promise<never>((_, reject) => process.on('uncaughtException', reject));
+  crash.catch(() => {});
+  // Reports that Node writes when it dies (--report-on-fatalerror) hold no environment, where the secrets are.
+  process.report.excludeEnv = true;
   const terminal = process.stderr.isTTY === true;
   let drawn = false;
   const draw = (line: string) => {
@@ -37,6 +42,7 @@ export async function runStep(step: Step, argv = process.argv.slice(2), command 
     terminal: process.stdout.isTTY === true,
     ask: terminal && process.stdin.isTTY ? (question) => askPerson(question, abort.signal) : undefined,
     signal: abort.signal,
+    crash,
     command,
   });
   process.exitCode = outcome.exitCode;

@@ -265,6 +265,7 @@ describe('over HTTP', () => {
 
   test('refuses a CDN request that carries a token, as a presigned address does', async () => {
     expect((await get(await signedAddress(), bearer('hf_granted'))).status).toBe(400);
+    expect(hub.cdn.takeLeaks()).toEqual([expect.stringContaining('of the nobody brings hf_... (plain)')]);
   });
 
   test('lets CDN addresses end: by count, by time, by revoking, and gives new ones', async () => {

@@ -19,9 +19,13 @@ describe('a redactor', () => {
     ['in JSON', JSON.stringify({ secret })],
     ['in base64', Buffer.from(secret).toString('base64')],
     ['in base64url', Buffer.from(secret).toString('base64url')],
+    ['in base64 behind a name', Buffer.from(`user:${secret}`).toString('base64')],
+    ['in base64 behind another name', Buffer.from(`name:${secret}`).toString('base64')],
+    ['in base64 behind a third name', Buffer.from(`other:${secret}!`).toString('base64')],
   ])('takes a secret out %s', (_, form) => {
     const clean = redactor(secret).clean(`before ${form} and again ${form} behind`);
     expect(clean).toMatch(/^before .*\*\*redacted\*\*.* and again .*\*\*redacted\*\*.* behind$/);
+    expect(leaksIn(clean, [secret])).toEqual([]);
     expect(clean).not.toContain('ord');
     expect(clean).not.toContain(form);
   });
@@ -64,8 +68,8 @@ test('the search for leaks finds a secret in every form', () => {
   }
   for (const form of forms) expect(leaksIn(`a line with ${form} in it`, [secret]), form).not.toEqual([]);
   expect(leaksIn('a line with nothing in it', [secret])).toEqual([]);
-  expect(secretsOf({ HF_TOKEN: secret, AWS_SECRET_ACCESS_KEY: secret, AWS_ACCESS_KEY_ID: secret, MODEL_ID: 'a/b' })).toEqual([
+  expect(secretsOf({ HF_TOKEN: secret, AWS_SECRET_ACCESS_KEY: 'other-secret', AWS_ACCESS_KEY_ID: secret, MODEL_ID: 'a/b' })).toEqual([
     secret,
-    secret,
+    'other-secret',
   ]);
 });

@@ -142,7 +142,14 @@ describe('parameters', () => {
     const secret = 'hf_secretsecret';
     const file = join(dir, 'HF_TOKEN');
     writeFileSync(file, `${secret}\n`);
-    expect(read(id, { HF_TOKEN: secret })).toMatchObject({ values: { hubToken: secret }, secrets: [secret] });
+    const told: string[] = [];
+    const env = { HF_TOKEN: secret, ALLOW_PATTERNS: secret };
+    expect(readParams(declared, { argv: id, env, onSecret: (each) => told.push(each) }).values.hubToken).toBe(secret);
+    expect(told).toEqual([secret]);
+    // Told before what is wrong is, in whose words it may stand.
+    expect(() => readParams(declared, { argv: ['--model-id', secret], env, onSecret: (each) => told.push(each) })).toThrow();
+    expect(told).toEqual([secret, secret]);
+    expect(() => read([...id, secret])).toThrow(/^(?!.*secretsecret).*HF_TOKEN/s);
     expect(read(id, { HF_TOKEN_FILE: file }).values.hubToken).toBe(secret);
     expect(read(id, { HF_TOKEN_PATH: file }).values.hubToken).toBe(secret);
     expect(read([...id, '--s3-credentials-dir', dir]).values.hubToken).toBe(secret);

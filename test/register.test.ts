@@ -382,7 +382,7 @@ describe('the built program', () => {
       request.resume();
       const keys = { AccessKeyId: AWS_ACCESS_KEY_ID, SecretAccessKey: AWS_SECRET_ACCESS_KEY, Token: 'session' };
       response.end(JSON.stringify({ ...keys, Expiration: new Date(Date.now() + 3_600_000).toISOString() }));
-    }).listen();
+    }, 'pod').listen();
     const identity = {
       AWS_CONTAINER_CREDENTIALS_FULL_URI: `${agent.origin}/v1/credentials`,
       AWS_CONTAINER_AUTHORIZATION_TOKEN: 'pod-token',

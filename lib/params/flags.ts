@@ -23,10 +23,15 @@ export function parseFlags(properties: ParamMap, argv: readonly string[], faults
       if (words.length > 1 && open[name]?.type !== 'array') faults.push(`--${key} is given ${words.length} times`);
       if (words.length > 0) flags[name] = words;
     } else if (key === '_') {
-      for (const word of value as unknown[]) faults.push(`unexpected word ${JSON.stringify(String(word))}`);
+      for (const word of value as unknown[]) faults.push(`unexpected word ${shownWord(String(word))}`);
     } else if (key !== '$0' && key !== 'help' && key !== 'version') faults.push(`unknown flag ${key.length === 1 ? '-' : '--'}${key}`);
   }
   return flags;
+}
+
+/** A token of the Hub that was given where none is taken is not told to every reader of the log as well. */
+function shownWord(word: string): string {
+  return /^(hf|api_org)_/.test(word) ? '**redacted** (a token goes into HF_TOKEN)' : JSON.stringify(word);
 }
 
 /** The text that --help prints. */

@@ -12,12 +12,12 @@ export interface ParamSources {
   env: Readonly<Record<string, string | undefined>>;
   /** `KEY=value` pairs of an env file: used where the environment has nothing. */
   envFile?: Readonly<Record<string, string | undefined>>;
+  /** Told each secret as soon as it is found: before a fault is told in whose words it may stand. */
+  onSecret?: (secret: string) => void;
 }
 
 export interface ReadParams<Map extends ParamMap, Required extends string> {
   values: ParamValues<Map, Required>;
-  /** Values of the secrets among them, to be redacted. */
-  secrets: string[];
 }
 
 /**
@@ -39,16 +39,14 @@ export function readParams<const Map extends ParamMap, const Required extends st
     if (found === undefined) continue;
     origin[name] = found.from;
     given[name] = param.type === 'array' ? splitList(found.words) : wordFor(param, found.words[0]);
+    if (param['x-secret']) for (const word of found.words) sources.onSecret?.(word);
   }
   validate(declared, given, origin, faults);
   for (const [name, param] of Object.entries(declared.properties)) convertUnit(name, param, given, origin, faults);
   if (faults.length > 0) {
     throw new StepError('usage', `failed to read parameters: ${faults.join('; ')}`, { hint: 'see --help for every parameter' });
   }
-  const secrets = Object.entries(declared.properties)
-    .filter(([name, param]) => param['x-secret'] && typeof given[name] === 'string')
-    .map(([name]) => String(given[name]));
-  return { values: given as ParamValues<Map, Required>, secrets };
+  return { values: given as ParamValues<Map, Required> };
 }
 
 interface Found {

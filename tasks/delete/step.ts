@@ -1,6 +1,6 @@
 import { resolve } from 'node:path';
 import { defineStep, type StepContext } from '../../lib/define-step.ts';
-import { StepError } from '../../lib/errors.ts';
+import { oneLine, StepError } from '../../lib/errors.ts';
 import { type LocalEntry, localModelIn, localModels, removeLocal } from '../../lib/local/models.ts';
 import { bucketOf, prefixIn, refuseSource } from '../../lib/model-uri.ts';
 import { identityOf, knownStart, namesOf } from '../../lib/naming.ts';
@@ -80,7 +80,7 @@ export const deleteModel = defineStep({
         });
       }
     }
-    const what = [...(uri === undefined ? [] : [uri]), ...local.map(({ files }) => resolve(files))].join(' and ');
+    const what = oneLine([...(uri === undefined ? [] : [uri]), ...local.map(({ files }) => resolve(files))].join(' and '));
     if (ctx.dryRun) {
       ctx.print(`would delete ${what}\n`);
       return { 'deleted-objects': '0', 'deleted-bytes': '0' };

@@ -151,7 +151,7 @@ function showGoing(versions: readonly Version[], leftovers: readonly Leftover[],
   if (!forPeople) return `${JSON.stringify({ versions: shown, leftovers: keys, uploads })}\n`;
   const lines = [
     ...shown.map(
-      ({ uri, bytes, publishedAt }) => `version   ${uri}  ${showBytes(bytes)}, of ${publishedAt.slice(0, 16).replace('T', ' ')}`,
+      ({ uri, bytes, publishedAt }) => `version   ${oneLine(uri)}  ${showBytes(bytes)}, of ${publishedAt.slice(0, 16).replace('T', ' ')}`,
     ),
     ...keys.map((key) => `leftover  ${oneLine(key)}`),
     ...uploads.map((key) => `upload    ${oneLine(key)}`),

@@ -3,6 +3,7 @@ import type { Token } from './hub/access.ts';
 import { type LinkOptions, Links } from './hub/links.ts';
 import { FakeRepo, type RepoOptions } from './hub/repo.ts';
 import { answer, type HubState } from './hub/routes.ts';
+import { keepSecret } from './leaks.ts';
 import { FakeServer, type Fault, type ListenOptions, type SeenRequest } from './server.ts';
 
 export type { Token } from './hub/access.ts';
@@ -47,7 +48,8 @@ export class FakeHub {
       origin: (request) => options.publicUrl ?? askedOrigin(request),
       cdnOrigin: () => options.publicCdnUrl ?? this.cdn.origin,
     };
-    this.hub = new FakeServer((request, response) => answer(state, request, response));
+    this.hub = new FakeServer((request, response) => answer(state, request, response), 'hub');
+    for (const token of Object.keys(state.tokens)) keepSecret(token, 'hub');
     this.cdn = new FakeServer((request, response) => this.#links.serve(request, response));
   }
 

@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Step } from '../../lib/define-step.ts';
-import { leaksIn, secretsOf } from './leaks.ts';
+import { leaksIn, leaksInFiles, secretsOf } from './leaks.ts';
 
 export interface Ended {
   exitCode: number | null;
@@ -10,7 +10,10 @@ export interface Ended {
   stderr: string;
 }
 
-/** A built program, run as a pod runs it: nothing of our environment but PATH. Whatever it writes is searched for the secrets it was given. */
+/**
+ * A built program, run as a pod runs it: nothing of our environment but PATH. Whatever it writes, to its streams and into its folders, is searched
+ * for the secrets it was given; what it sends, the servers search.
+ */
 export class Program {
   readonly child: ChildProcess;
   readonly ended: Promise<Ended>;
@@ -19,6 +22,7 @@ export class Program {
   constructor(name: string, argv: readonly string[], env: Record<string, string> = {}, cwd?: string, via: readonly string[] = []) {
     const file = join(import.meta.dirname, '../../dist', `${name}.cjs`);
     if (!existsSync(file)) throw new Error(`${file} is missing: npm run build makes it`);
+    const secrets = secretsOf(env);
     const [command = '', ...rest] = [...via, process.execPath, file, ...argv];
     this.child = spawn(command, rest, {
       env: { PATH: process.env.PATH ?? '', ...env },
@@ -35,7 +39,7 @@ export class Program {
     });
     this.ended = new Promise((resolve, reject) =>
       this.child.on('close', (exitCode) => {
-        const leaks = leaksIn(`${stdout}${stderr}${argv.join(' ')}`, secretsOf(env));
+        const leaks = [...leaksIn(`${stdout}${stderr}${argv.join(' ')}`, secrets), ...leaksInFiles(argv, env, cwd)];
         if (leaks.length > 0) reject(new Error(`${name} writes secrets: ${leaks.join(', ')}`));
         else resolve({ exitCode, stdout, stderr });
       }),
@@ -57,6 +61,7 @@ export async function runInProcess(
 ): Promise<Ended & { results: Record<string, string> }> {
   let stdout = '';
   let stderr = '';
+  const secrets = secretsOf(env);
   const outcome = await step.execute({
     argv,
     env,
@@ -70,7 +75,7 @@ export async function runInProcess(
     signal: new AbortController().signal,
     command: step.name,
   });
-  const leaks = leaksIn(`${stdout}${stderr}${JSON.stringify(outcome.results ?? {})}`, secretsOf(env));
+  const leaks = [...leaksIn(`${stdout}${stderr}${JSON.stringify(outcome.results ?? {})}`, secrets), ...leaksInFiles(argv, env)];
   if (leaks.length > 0) throw new Error(`${step.name} writes secrets: ${leaks.join(', ')}`);
   return { exitCode: outcome.exitCode, stdout, stderr, results: outcome.results ?? {} };
 }

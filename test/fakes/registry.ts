@@ -1,4 +1,5 @@
 import { type IncomingMessage, type ServerResponse, STATUS_CODES } from 'node:http';
+import { keepSecret } from './leaks.ts';
 import { type Body, type Kind, Refusal, readFields, rules } from './registry/fields.ts';
 import { type Mode, type Row, Table } from './registry/table.ts';
 import { FakeServer, type Fault, type ListenOptions, type SeenRequest } from './server.ts';
@@ -36,7 +37,8 @@ export class FakeRegistry {
     this.#token = token;
     const contexts = new Table(mode, caseSensitive);
     this.#tables = { model: contexts, version: contexts, artifact: new Table(mode, caseSensitive) };
-    this.server = new FakeServer((request, response) => this.#answer(request, response));
+    this.server = new FakeServer((request, response) => this.#answer(request, response), 'registry');
+    if (token !== undefined) keepSecret(token, 'registry');
   }
 
   /** `http://127.0.0.1:PORT`, after listen(): what --model-registry-url is set to. */

@@ -1,4 +1,5 @@
 import { createHash } from 'node:crypto';
+import { keepSecret } from './leaks.ts';
 import type { World } from './s3/call.ts';
 import { ContentStore, memoryContent } from './s3/content.ts';
 import { type FakeS3Options, testCredentials } from './s3/options.ts';
@@ -60,7 +61,8 @@ export class FakeS3 extends FakeServer {
         domain: options.domain ?? 'localhost',
         requestId: answered.toString(16).toUpperCase().padStart(16, '0'),
       });
-    });
+    }, 's3');
+    for (const secret of Object.values(credentials)) keepSecret(secret, 's3');
     const [accessKeyId = '', secretAccessKey = ''] = Object.entries(credentials)[0] ?? [];
     this.credentials = { accessKeyId, secretAccessKey };
     this.buckets = buckets;

@@ -1,6 +1,7 @@
 import { createServer, type IncomingHttpHeaders, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
+import { leaksInRequest, type Owner } from './leaks.ts';
 
 /** One request as the server saw it: what tests assert on. */
 export interface SeenRequest {
@@ -68,9 +69,13 @@ export class FakeServer {
   readonly #sockets = new Set<Socket>();
   readonly #faults: { fault: Fault; seen: number }[] = [];
   readonly #handler: Handler;
+  readonly #owner: Owner;
+  readonly #leaks: string[] = [];
 
-  constructor(handler: Handler) {
+  /** `owner`: whose secrets it may be sent; default: nobody's. */
+  constructor(handler: Handler, owner: Owner = 'nobody') {
     this.#handler = handler;
+    this.#owner = owner;
   }
 
   /** Adds a fault; returns a function that takes it away. */
@@ -107,10 +112,17 @@ export class FakeServer {
     return this;
   }
 
-  /** Closes the server and every open connection. */
+  /** The secrets that requests brought which did not belong there; close() throws for what is not taken. */
+  takeLeaks(): string[] {
+    return this.#leaks.splice(0);
+  }
+
+  /** Closes the server and every open connection. Throws when a request brought a secret that did not belong there. */
   async close(): Promise<void> {
     for (const socket of this.#sockets) socket.destroy();
     await new Promise<void>((resolve) => (this.#server ? this.#server.close(() => resolve()) : resolve()));
+    const leaks = this.takeLeaks();
+    if (leaks.length > 0) throw new Error(`secrets were sent: ${leaks.slice(0, 5).join('; ')}`);
   }
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -124,8 +136,12 @@ export class FakeServer {
       bytesOut: 0,
     };
     this.requests.push(seen);
-    countBytes(request, response, seen);
-    response.on('close', () => this.onDone?.(seen));
+    const pieces: Buffer[] = [];
+    countBytes(request, response, seen, pieces);
+    response.on('close', () => {
+      if (process.env.VITEST !== undefined) this.#leaks.push(...leaksInRequest(seen, Buffer.concat(pieces).toString(), this.#owner));
+      this.onDone?.(seen);
+    });
     response.on('error', () => {});
     request.on('error', () => {});
     try {
@@ -162,10 +178,16 @@ export class FakeServer {
   }
 }
 
-function countBytes(request: IncomingMessage, response: ServerResponse, seen: SeenRequest): void {
+/** Bodies are kept up to so many bytes: what is larger is weights. */
+const keptBytes = 128 * 1024;
+
+function countBytes(request: IncomingMessage, response: ServerResponse, seen: SeenRequest, pieces: Buffer[]): void {
   const emit = request.emit.bind(request);
   request.emit = (event: string, ...rest: unknown[]) => {
-    if (event === 'data') seen.bytesIn += (rest[0] as Buffer).length;
+    if (event === 'data') {
+      seen.bytesIn += (rest[0] as Buffer).length;
+      if (seen.bytesIn <= keptBytes) pieces.push(rest[0] as Buffer);
+    }
     return emit(event, ...rest);
   };
   const writeHead = response.writeHead.bind(response) as (...parts: unknown[]) => ServerResponse;
