@@ -1,4 +1,6 @@
+import { leaksIn } from '../fakes/leaks.ts';
 import { type KubeObject, kubectl, listObjects } from './kubectl.ts';
+import { settings } from './settings.ts';
 
 interface Pod extends KubeObject {
   status?: {
@@ -39,6 +41,8 @@ export class PodWatch {
       // An engine ends a run as soon as its containers have ended; the pod's phase follows later.
       if (container.state.terminated === undefined && phase !== 'Succeeded' && phase !== 'Failed') continue;
       const log = await kubectl('-n', this.#namespace, 'logs', metadata.name, '--all-containers').catch(() => '');
+      const leaks = leaksIn(log, [settings.s3.secretAccessKey]);
+      if (leaks.length > 0) throw new Error(`the log of ${metadata.name} holds secrets: ${leaks.join(', ')}`);
       this.ended.set(metadata.name, {
         name: metadata.name,
         labels: metadata.labels ?? {},
