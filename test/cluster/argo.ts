@@ -44,8 +44,15 @@ export function commonParameters({ bucket }: Site): Record<string, string> {
 
 /** Submits a workflow from a template, as the example does, and waits for its end. */
 export async function runArgo(site: Site, options: ArgoOptions): Promise<ArgoRun> {
-  const { parameters, template = 'import-model', securityContext, meanwhile } = options;
-  const name = await createObject(site.namespace, {
+  return await waitForArgo(site, await startArgo(site, options), options.meanwhile);
+}
+
+/** Submits a workflow from a template; its name. */
+export async function startArgo(
+  { namespace }: Site,
+  { parameters, template = 'import-model', securityContext }: Omit<ArgoOptions, 'meanwhile'>,
+): Promise<string> {
+  return await createObject(namespace, {
     apiVersion: 'argoproj.io/v1alpha1',
     kind: 'Workflow',
     metadata: { generateName: `${template}-` },
@@ -55,7 +62,6 @@ export async function runArgo(site: Site, options: ArgoOptions): Promise<ArgoRun
       ...(securityContext && { securityContext }),
     },
   });
-  return await waitForArgo(site, name, meanwhile);
 }
 
 /** Waits for the end of a workflow that runs already. */

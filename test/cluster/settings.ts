@@ -28,6 +28,8 @@ export const settings = {
   freeVolumesCommand: env.TEST_FREE_VOLUMES_COMMAND,
   /** Lets tests restart the engines' controllers: not for a cluster that others use. */
   mayRestart: env.TEST_MAY_RESTART_ENGINES === 'true',
+  /** A shell command that stops the node, with all that runs on it, and starts it again: only for a cluster that may be restarted. */
+  restartNodeCommand: env.TEST_RESTART_NODE_COMMAND,
   /** Keeps the namespaces, to look into them. */
   keep: env.TEST_KEEP === 'true',
 };

@@ -58,7 +58,16 @@ export async function runTekton(
   apiVersion = 'tekton.dev/v1',
   meanwhile?: (watch: PodWatch) => Promise<void>,
 ): Promise<TektonRun> {
-  const name = await createObject(site.namespace, { apiVersion, kind: 'PipelineRun', metadata: { generateName: 'import-' }, spec });
+  return await waitForTekton(site, await startTekton(site, spec, apiVersion), meanwhile);
+}
+
+/** Creates a PipelineRun; its name. */
+export async function startTekton({ namespace }: Site, spec: object, apiVersion = 'tekton.dev/v1'): Promise<string> {
+  return await createObject(namespace, { apiVersion, kind: 'PipelineRun', metadata: { generateName: 'import-' }, spec });
+}
+
+/** Waits for the end of a PipelineRun that runs already. */
+export async function waitForTekton(site: Site, name: string, meanwhile?: (watch: PodWatch) => Promise<void>): Promise<TektonRun> {
   const watch = new PodWatch(site.namespace, `tekton.dev/pipelineRun=${name}`);
   const ended = await until(
     `PipelineRun ${name}`,
