@@ -3,6 +3,7 @@ import { describe, expect, test } from 'vitest';
 import { bytesOfBuffer } from '../lib/policy/bytes.ts';
 import { inspect } from '../lib/policy/inspect.ts';
 import { pickleImports } from '../lib/policy/pickle.ts';
+import { tarHeader } from '../lib/tar.ts';
 
 /** Python writes pickles and archives, and its own pickletools says what is in them: `name: base64` with the globals that it sees. */
 const script = `
@@ -45,6 +46,47 @@ say('torch deflated evil', archive({'archive/data.pkl': evil}, zipfile.ZIP_DEFLA
 say('zip behind a pickle', archive({'archive/data.pkl': good}, front=evil))
 say('bomb', archive({'archive/data.pkl': bytes(200 << 20)}, zipfile.ZIP_DEFLATED))
 say('cut archive', archive({'archive/data.pkl': good})[:60])
+import bz2, gzip, lzma, tarfile, zlib
+def tar(members, **more):
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode='w', **more) as t:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            if isinstance(data, bytes): info.size = len(data)
+            else: info.type, info.linkname = data
+            t.addfile(info, io.BytesIO(data) if isinstance(data, bytes) else None)
+    return file.getvalue()
+say('zip in zip evil', archive({'inner.zip': archive({'a/data.pkl': evil}, zipfile.ZIP_DEFLATED)}))
+say('tar evil', tar({'weights/model.ckpt': evil, 'notes.txt': b'x'}))
+say('old tar evil', tar({'sys_info': b'{}', 'pickle': evil}, format=tarfile.USTAR_FORMAT))
+say('long name evil', tar({'a/' * 90 + 'model.pt': evil}, format=tarfile.GNU_FORMAT))
+say('pax name evil', tar({'é/' * 90 + 'model.pt': evil}, format=tarfile.PAX_FORMAT))
+say('tar.gz evil', gzip.compress(tar({'weights/model.ckpt': evil})))
+say('joblib zlib evil', zlib.compress(pickle.dumps([plain, Evil()], 4)))
+say('joblib gzip evil', gzip.compress(evil))
+say('tar good', tar({'weights/model.ckpt': good, 'run.sh': b'x', 'a/link': (tarfile.SYMTYPE, 'run.sh')}))
+say('tar that leaves', tar({'../../etc/passwd': b'x'}))
+say('tar with a link', tar({'a': (tarfile.SYMTYPE, '/etc'), 'a/passwd': b'x'}))
+say('tar with a device', tar({'a': (tarfile.CHRTYPE, '')}))
+say('gzip bomb', gzip.compress(bytes(200 << 20)))
+say('zip bomb of text', archive({f'{i}.txt': bytes(100 << 20) for i in range(11)}, zipfile.ZIP_DEFLATED))
+deep = archive({'a/data.pkl': good})
+for i in range(6): deep = archive({f'{i}.zip': deep})
+say('matryoshka', deep)
+over = bytearray(archive({'a.txt': bytes(1000), 'b.txt': bytes(1000), 'c.txt': bytes(1000)}))
+def overlap(data):
+    at = [i for i in range(len(data)) if data[i:i+4] == b'PK\\x01\\x02']
+    first = data[at[0]+42:at[0]+46]
+    for i in at: data[i+42:i+46] = first
+    cut = 2 * (30 + 5 + 1000)
+    end = data.rindex(b'PK\\x05\\x06')
+    out = data[:1035] + data[at[0]:end]
+    tail = bytearray(data[end:]); tail[16:20] = struct.pack('<I', 1035)
+    return bytes(out + tail)
+say('overlapping zip', overlap(over))
+say('joblib bz2', bz2.compress(evil))
+say('text gz', gzip.compress(b'hello'))
+say('xz', lzma.compress(b'hello'))
 npy = b"{'descr': '|O', 'fortran_order': False, 'shape': (1,), }\\n"
 say('npy', b'\\x93NUMPY\\x01\\x00' + struct.pack('<H', len(npy)) + npy + evil)
 print(json.dumps(out))
@@ -54,6 +96,12 @@ const python = spawnSync('python3', ['-c', script], { encoding: 'utf8', maxBuffe
 if (python.status !== 0) throw new Error(python.stderr);
 const samples = JSON.parse(python.stdout) as Record<string, { data: string; globals: string[] | null }>;
 const bytes = (name: string) => bytesOfBuffer(Buffer.from(samples[name]?.data ?? '', 'base64'));
+
+/** What stands in an endless row of equal pieces. */
+function repeated(piece: Buffer, offset: number, length: number): Buffer {
+  const from = offset % piece.length;
+  return Buffer.concat(Array.from({ length: Math.ceil((from + length) / piece.length) }, () => piece)).subarray(from, from + length);
+}
 
 describe('a look into a pickle', () => {
   test.each(Object.keys(samples).filter((name) => /^(plain|evil) \d/.test(name)))('finds in "%s" what pickletools finds', async (name) => {
@@ -66,7 +114,7 @@ describe('a look into a pickle', () => {
   });
 
   test.each(Object.keys(samples).filter((name) => /^(plain|state) \d|^torch$/.test(name)))('takes "%s" as it is', async (name) => {
-    expect(await inspect(bytes(name))).toEqual({ pickle: true, unsafe: [] });
+    expect(await inspect(bytes(name))).toEqual({ pickle: true, unsafe: [], unseen: [] });
   });
 
   test.each([
@@ -80,8 +128,16 @@ describe('a look into a pickle', () => {
     'torch deflated evil',
     'zip behind a pickle',
     'npy',
+    'zip in zip evil',
+    'tar evil',
+    'old tar evil',
+    'long name evil',
+    'pax name evil',
+    'tar.gz evil',
+    'joblib zlib evil',
+    'joblib gzip evil',
   ])('finds the import in "%s"', async (name) => {
-    expect(await inspect(bytes(name))).toEqual({ pickle: true, unsafe: [expect.stringMatching(/^(posix|os|nt)\.system$/)] });
+    expect(await inspect(bytes(name))).toEqual({ pickle: true, unsafe: [expect.stringMatching(/^(posix|os|nt)\.system$/)], unseen: [] });
   });
 
   test.each([
@@ -91,8 +147,31 @@ describe('a look into a pickle', () => {
     ['extension', 'extension registry'],
     ['bomb', 'unpacks to 209715200 bytes'],
     ['cut archive', 'it has no directory'],
+    ['tar that leaves', '../../etc/passwd leaves the folder'],
+    ['tar with a link', 'a link to /etc, outside'],
+    ['tar with a device', 'a is a device'],
+    ['gzip bomb', 'of its bytes unpack to'],
+    ['zip bomb of text', 'unpack to 1153433600'],
+    ['overlapping zip', 'lie over each other'],
+    ['matryoshka', 'archives inside archives'],
   ])('does not trust "%s"', async (name, why) => {
-    expect(await inspect(bytes(name))).toEqual({ pickle: true, unsafe: [expect.stringContaining(why)] });
+    expect(await inspect(bytes(name))).toEqual({ pickle: true, unsafe: [expect.stringContaining(why)], unseen: [] });
+  });
+
+  test.each([
+    ['joblib bz2', 'model.joblib', { pickle: true, unsafe: ['what bzip2 has packed'], unseen: [] }],
+    ['joblib bz2', 'notes.txt.bz2', { pickle: false, unsafe: [], unseen: ['what bzip2 has packed'] }],
+    ['xz', 'notes.xz', { pickle: false, unsafe: [], unseen: ['what xz has packed'] }],
+    ['text gz', 'notes.txt.gz', { pickle: false, unsafe: [], unseen: [] }],
+    ['tar good', 'weights.tar', { pickle: true, unsafe: [], unseen: [] }],
+  ])('"%s" named %s', async (name, path, expected) => {
+    expect(await inspect(bytes(name), path)).toEqual(expected);
+  });
+
+  test('does not go through a long tar to its end', async () => {
+    const member = Buffer.concat([tarHeader('images/1.png', 600), Buffer.alloc(1024)]);
+    const long = { size: member.length * 1e6, read: async (offset: number, length: number) => repeated(member, offset, length) };
+    expect(await inspect(long, 'images.tar')).toEqual({ pickle: false, unsafe: [], unseen: ['the rest of a long tar'] });
   });
 
   test('is not misled by what is no pickle', async () => {
@@ -105,7 +184,7 @@ describe('a look into a pickle', () => {
       '(((((((',
       '\x80\x04\x95\xff\xff\xff\xff\xff\xff\xff\x7f',
     ]) {
-      expect(await inspect(bytesOfBuffer(Buffer.from(data, 'latin1'))), data).toEqual({ pickle: false, unsafe: [] });
+      expect(await inspect(bytesOfBuffer(Buffer.from(data, 'latin1'))), data).toEqual({ pickle: false, unsafe: [], unseen: [] });
     }
   });
 
@@ -121,7 +200,7 @@ describe('a look into a pickle', () => {
         return piece;
       },
     };
-    expect(await inspect(large)).toEqual({ pickle: true, unsafe: [] });
+    expect(await inspect(large)).toEqual({ pickle: true, unsafe: [], unseen: [] });
     expect(read).toBeLessThan(200_000);
   });
 });

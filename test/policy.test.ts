@@ -1,8 +1,11 @@
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { tarEnd, tarHeader } from '../lib/tar.ts';
 import { download } from '../tasks/download/step.ts';
+import { importModel } from '../tasks/import/step.ts';
 import { plan } from '../tasks/plan/step.ts';
 import { sync } from '../tasks/sync/step.ts';
 import { upload } from '../tasks/upload/step.ts';
@@ -49,13 +52,18 @@ function model(more: Record<string, Buffer>, license = 'apache-2.0'): void {
   hub.addRepo({ id: 'acme/model', files });
 }
 
-/** Both ways into the store: over a workspace, and streamed. */
+/** A tar archive that writes outside of the folder it is unpacked into, and one that unpacks to 100 MiB of zeros. */
+const leaving = Buffer.concat([tarHeader('../../evil', 0), tarEnd()]);
+const bomb = gzipSync(Buffer.alloc(100 * 1024 ** 2));
+
+/** All ways into the store: over a workspace, in one go, and streamed. */
 const ways = {
   'download and upload': async (more: Record<string, string>) => {
     const { MODEL_ID, ...rest } = { ...env, ...more };
     const downloaded = await runInProcess(download, [], { ...env, ...more });
     return downloaded.exitCode === 0 ? await runInProcess(upload, [], rest) : downloaded;
   },
+  import: async (more: Record<string, string>) => await runInProcess(importModel, [], { ...env, ...more }),
   sync: async (more: Record<string, string>) => await runInProcess(sync, [], { ...env, ...more }),
 };
 
@@ -67,6 +75,20 @@ describe.each(Object.entries(ways))('%s', (_, run) => {
     for (const word of ['pytorch_model.bin', 'sub/more.pt', 'posix.system', '--ignore-patterns']) expect(stderr).toContain(word);
     expect(s3.keys('models')).toEqual([]);
     expect((await run({ IGNORE_PATTERNS: '*.bin *.pt' })).exitCode).toBe(0);
+  });
+
+  test('refuses archives that are made to do harm, before a byte is published', async () => {
+    model({ 'leaving.tar': leaving, 'bomb.tar.gz': bomb });
+    const { exitCode, stderr } = await run({});
+    expect([exitCode, stderr]).toEqual([7, expect.stringMatching(/bomb\.tar\.gz.*unpack to.*leaving\.tar.*leaves the folder/)]);
+    expect(s3.keys('models')).toEqual([]);
+    const seven = Buffer.from('377abcaf271c0004', 'hex');
+    model({ 'data.7z': seven });
+    expect([(await run({ ALLOW_UNSAFE: 'never' })).exitCode, s3.keys('models')]).toEqual([7, []]);
+    expect(await run({})).toMatchObject({
+      exitCode: 0,
+      stderr: expect.stringMatching(/data\.7z.*not all of this archive was looked into/),
+    });
   });
 
   test('takes weights that are pickles, tells Python files, and takes all of it where that is said', async () => {

@@ -66,7 +66,7 @@ export async function checkContent({ policy, files, open, seen, concurrency, sig
         },
       };
       try {
-        return { path, ...(await inspect(bytes)) };
+        return { path, ...(await inspect(bytes, path)) };
       } finally {
         await source.close();
       }
@@ -75,7 +75,11 @@ export async function checkContent({ policy, files, open, seen, concurrency, sig
   const pickles = found.filter(({ pickle }) => pickle);
   const unsafe = pickles.filter((each) => each.unsafe.length > 0);
   const faults = (policy.allowUnsafe === 'never' ? pickles : policy.allowUnsafe === 'listed' ? unsafe : []).map(faultOf);
+  const unseen = found.filter((each) => each.unseen.length > 0);
+  if (policy.allowUnsafe === 'never')
+    faults.push(...unseen.map((each) => `${each.path} holds what cannot be looked into: ${each.unseen.join(', ')}`));
   if (faults.length > 0) throw refusal(faults);
+  for (const { path, unseen: what } of unseen) log.warn({ path, what }, 'not all of this archive was looked into');
   for (const { path, unsafe: imports } of unsafe)
     log.warn({ path, imports: imports.slice(0, maxShown) }, 'loading this pickle runs what it imports');
 }

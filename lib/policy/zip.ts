@@ -54,6 +54,21 @@ export async function zipMembers(bytes: Bytes): Promise<ZipMember[] | undefined>
   return members;
 }
 
+/** Archives that unpack to less are no bombs, whatever their ratio: a model's disk takes them. */
+const harmless = 1024 ** 3;
+const maxRatio = 100;
+
+/**
+ * Throws BadArchive for a bomb: members that share their bytes (D. Fifield, "A better zip bomb", 2019), or that become more than a GiB and a hundred
+ * times the archive's size.
+ */
+export function checkSizes(members: readonly ZipMember[], archiveSize: number): void {
+  const sum = (size: (member: ZipMember) => number) => members.reduce((total, member) => total + size(member), 0);
+  if (sum(({ packedSize }) => packedSize) > archiveSize) throw new BadArchive('its members lie over each other');
+  const unpacked = sum(({ size }) => size);
+  if (unpacked > harmless && unpacked > archiveSize * maxRatio) throw new BadArchive(`its ${archiveSize} bytes unpack to ${unpacked}`);
+}
+
 function memberAt(directory: Buffer, here: number, nameLength: number, extraLength: number): ZipMember {
   const extra = directory.subarray(here + 46 + nameLength, here + 46 + nameLength + extraLength);
   const large: number[] = [];
