@@ -48,23 +48,41 @@ export async function send(
   const turn = await pace.enter(target.origin, signal);
   return await new Promise<HttpAnswer>((resolve, reject) => {
     const length = bytes === undefined ? {} : { 'content-length': String(bytes.length) };
-    const request = begin(() => start(target, { method, headers: { ...length, ...headers }, agent: secure ? https : http, signal }), turn);
-    let answered: IncomingMessage | undefined;
-    // Once there is a body, it is what the reader hears the cause from.
-    const stop = (how: string) => (answered ?? request).destroy(stalled(target, how, stallTimeout));
-    request.setTimeout(stallTimeout, () => stop('silent'));
-    request.on('error', (error) => reject(networkError(target, error, signal)));
-    request.on('close', turn.leave);
-    request.on('response', (answer) => {
-      answered = answer;
-      turn.answered(answer.statusCode ?? 0, answer.headers);
-      if (method === 'GET') watchTrickle(answer, stallTimeout, stop);
-      const { remoteAddress } = answer.socket;
-      resolve({ status: answer.statusCode ?? 0, headers: answer.headers, url, remoteAddress, body: answer, leave: turn.leave });
-    });
-    if (bytes === undefined) request.end();
-    else void writeBody(request, bytes, stallTimeout, stop);
+    const ask = () => {
+      const request = begin(
+        () => start(target, { method, headers: { ...length, ...headers }, agent: secure ? https : http, signal }),
+        turn,
+      );
+      let answered: IncomingMessage | undefined;
+      let again = false;
+      // Once there is a body, it is what the reader hears the cause from.
+      const stop = (how: string) => (answered ?? request).destroy(stalled(target, how, stallTimeout));
+      request.setTimeout(stallTimeout, () => stop('silent'));
+      request.on('error', (error) => {
+        again = answered === undefined && !signal?.aborted && wasStale(request, error);
+        if (!again) reject(networkError(target, error, signal));
+      });
+      request.on('close', () => (again ? ask() : turn.leave()));
+      request.on('response', (answer) => {
+        answered = answer;
+        turn.answered(answer.statusCode ?? 0, answer.headers);
+        if (method === 'GET') watchTrickle(answer, stallTimeout, stop);
+        const { remoteAddress } = answer.socket;
+        resolve({ status: answer.statusCode ?? 0, headers: answer.headers, url, remoteAddress, body: answer, leave: turn.leave });
+      });
+      if (bytes === undefined) request.end();
+      else void writeBody(request, bytes, stallTimeout, stop);
+    };
+    ask();
   });
+}
+
+/**
+ * True for a connection that its server closed in the very moment it was used again: that was no try (RFC 9112, 9.3.1), where asking twice is like
+ * asking once (RFC 9110, 9.2.2). Each such end takes one out of those that wait, so that a new one is next at last.
+ */
+function wasStale(request: ClientRequest, error: Error & { code?: string }): boolean {
+  return request.reusedSocket && request.method !== 'POST' && ['ECONNRESET', 'EPIPE'].includes(error.code ?? '');
 }
 
 /** A request that cannot even be made (a header that is none) has no end that would give its place away. */

@@ -13,7 +13,7 @@ import { tinyLlama } from './fakes/model.ts';
 import { Program } from './fakes/program.ts';
 import { FakeRegistry } from './fakes/registry.ts';
 import { FakeS3 } from './fakes/s3.ts';
-import type { ListenOptions } from './fakes/server.ts';
+import type { FakeServer, ListenOptions } from './fakes/server.ts';
 
 /** Every hop of an import: Hub, CDN, S3 and registry. */
 class Hops {
@@ -36,26 +36,39 @@ class Hops {
     return [this.hub.origin, this.hub.cdn.origin, this.s3.origin, this.registry.origin];
   }
 
+  get servers(): FakeServer[] {
+    return [this.hub.hub, this.hub.cdn, this.s3, this.registry.server];
+  }
+
   /** The built import, through all hops; its log when it does not end well. */
   async import(env: Record<string, string>): Promise<string> {
+    const ended = await this.run('import', { MODEL_REGISTRY_URL: this.registry.origin, ...env });
+    const live = this.registry.records('artifact')[0]?.state === 'LIVE';
+    return ended === 'done' && !live ? 'nothing is registered' : ended;
+  }
+
+  /** A built program, with a workspace that nobody has used; its log when it does not end well, or nothing is published. */
+  async run(program: string, env: Record<string, string>): Promise<string> {
     const { accessKeyId, secretAccessKey } = this.s3.credentials;
-    const { exitCode, stderr } = await new Program('import', [], {
+    const { exitCode, stderr } = await new Program(program, [], {
       MODEL_ID: 'acme/model',
-      WORKSPACE: join(dir, 'workspace'),
+      WORKSPACE: await mkdtemp(join(dir, 'workspace-')),
       HF_ENDPOINT: this.hub.origin,
       S3_BUCKET: 'models',
       S3_ENDPOINT: this.s3.origin,
       S3_PATH_STYLE: 'true',
       AWS_ACCESS_KEY_ID: accessKeyId,
       AWS_SECRET_ACCESS_KEY: secretAccessKey,
-      MODEL_REGISTRY_URL: this.registry.origin,
       PART_SIZE: '5MiB',
       ...env,
     }).ended;
-    const published =
-      this.s3.keys('models', '.modelferry/manifests/').length === 1 && this.registry.records('artifact')[0]?.state === 'LIVE';
+    this.stderr = stderr;
+    const published = this.s3.keys('models', '.modelferry/manifests/').length > 0;
     return exitCode === 0 && published ? 'done' : `exit ${exitCode}: ${stderr}`;
   }
+
+  /** Of the last program. */
+  stderr = '';
 }
 
 let dir: string;
@@ -78,6 +91,16 @@ describe.runIf(certificate)('a private authority', () => {
     await writeFile(bundle, certificate!.cert);
     expect(await hops.import({})).toMatch(/^exit 2: .*--ca-bundle/s);
     expect(await hops.import({ CA_BUNDLE: bundle })).toBe('done');
+    for (const program of ['fetch', 'verify']) expect(await hops.run(program, { CA_BUNDLE: bundle, RETRIES: '0' }), program).toBe('done');
+    expect(await hops.run('fetch', {})).toMatch(/^exit 2: .*--ca-bundle/s);
+  });
+
+  test('may be left unverified on every hop, with a warning', async () => {
+    hops = await new Hops().open({ tls: certificate! });
+    expect(await hops.import({ INSECURE_SKIP_TLS_VERIFY: 'true' })).toBe('done');
+    expect(hops.stderr).toMatch(/"level":"warn".*certificates are not verified/);
+    expect(await hops.run('fetch', { INSECURE_SKIP_TLS_VERIFY: 'true' })).toBe('done');
+    expect(hops.stderr).toMatch(/"level":"warn".*certificates are not verified/);
   });
 });
 
@@ -112,9 +135,18 @@ describe.runIf(tinyproxy)('a real proxy', () => {
         expect((await proxy.log()).includes(`CONNECT ${host}`), host).toBe(host !== s3Host);
       }
       const before = (await proxy.log()).length;
-      await rm(join(dir, 'workspace'), { recursive: true });
       expect(await hops.import({ ...env, NO_PROXY: '127.0.0.1,localhost' })).toBe('done');
       expect((await proxy.log()).slice(before)).not.toContain('CONNECT');
+      // A model from the store, and streamed from the Hub into it.
+      const tunnels = async (program: string, more: Record<string, string>) => {
+        const from = (await proxy.log()).length;
+        expect(await hops?.run(program, { ...env, ...more }), program).toBe('done');
+        const log = (await proxy.log()).slice(from);
+        return hops?.origins.map((origin) => log.includes(`CONNECT ${new URL(origin).host}`));
+      };
+      expect(await tunnels('fetch', {})).toEqual([false, false, true, false]);
+      expect(await tunnels('fetch', { S3_BUCKET: '' })).toEqual([true, true, false, false]);
+      expect(await tunnels('sync', { MODEL_NAME: 'other' })).toEqual([true, true, true, false]);
     } finally {
       await proxy.stop();
     }
@@ -144,6 +176,20 @@ test('servers that close their connections between requests are no trouble', asy
   hops = await new Hops().open({ idleMs: 1 });
   expect(await hops.import({ CONCURRENCY: '2' })).toBe('done');
 });
+
+describe.each([['plain', {}], ...(certificate === undefined ? [] : [['TLS', { tls: certificate }] as const])] as const)(
+  'over %s, connections that end in the moment they are used again',
+  (_, options) => {
+    test('cost no try, whether they were to bring or to take', async () => {
+      hops = await new Hops().open({ ...options, cutsReuse: true });
+      const env = { INSECURE_SKIP_TLS_VERIFY: String('tls' in options), CONCURRENCY: '2', RETRIES: '0' };
+      expect(await hops.import(env)).toBe('done');
+      expect(hops.servers.map(({ reusesCut }) => reusesCut > 0)).toEqual([true, true, true, true]);
+      expect(await hops.run('fetch', env)).toBe('done');
+      expect(await hops.run('sync', { ...env, REPLACE: 'true', IGNORE_PATTERNS: '*.txt' })).toBe('done');
+    });
+  },
+);
 
 async function listens(port: number): Promise<boolean> {
   const socket = connect(port, '127.0.0.1');

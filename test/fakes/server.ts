@@ -54,6 +54,8 @@ export interface ListenOptions {
   tls?: { key: string; cert: string };
   /** ms after which an idle connection is closed; the clients are not told. */
   idleMs?: number;
+  /** A connection ends when it is used again, but by a POST: as by a server that has closed it in that very moment. */
+  cutsReuse?: boolean;
 }
 
 type Handler = (request: IncomingMessage, response: ServerResponse) => Promise<void>;
@@ -67,6 +69,10 @@ export class FakeServer {
   onDone: ((request: SeenRequest) => void) | undefined;
   #server: Server | undefined;
   readonly #sockets = new Set<Socket>();
+  #cutsReuse = false;
+  readonly #used = new WeakSet<Socket>();
+  /** Requests that met such an end. */
+  reusesCut = 0;
   readonly #faults: { fault: Fault; seen: number }[] = [];
   readonly #handler: Handler;
   readonly #owner: Owner;
@@ -97,10 +103,11 @@ export class FakeServer {
     return this.requests.filter((r) => pattern.test(`${r.method} ${r.url}`));
   }
 
-  async listen({ host = '127.0.0.1', port = 0, tls, idleMs }: ListenOptions = {}): Promise<this> {
+  async listen({ host = '127.0.0.1', port = 0, tls, idleMs, cutsReuse = false }: ListenOptions = {}): Promise<this> {
+    this.#cutsReuse = cutsReuse;
     const onRequest = (request: IncomingMessage, response: ServerResponse) => void this.#serve(request, response);
     this.#server = tls ? createTlsServer(tls, onRequest) : createServer(onRequest);
-    if (idleMs !== undefined) this.#server.keepAliveTimeout = idleMs;
+    if (idleMs !== undefined) Object.assign(this.#server, { keepAliveTimeout: idleMs, keepAliveTimeoutBuffer: 0 });
     this.#server.on('connection', (socket) => {
       this.#sockets.add(socket);
       socket.on('close', () => this.#sockets.delete(socket));
@@ -126,6 +133,11 @@ export class FakeServer {
   }
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
+    if (this.#cutsReuse && this.#used.has(request.socket) && request.method !== 'POST') {
+      this.reusesCut += 1;
+      return void request.socket.destroy();
+    }
+    this.#used.add(request.socket);
     const seen: SeenRequest = {
       method: request.method ?? '',
       url: request.url ?? '',
