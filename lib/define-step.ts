@@ -1,5 +1,5 @@
 import { existsSync, readFileSync } from 'node:fs';
-import { unescape } from 'node:querystring';
+import { unescape as decoded } from 'node:querystring';
 import { parseEnv } from 'node:util';
 import { messageOf, StepError, visible } from './errors.ts';
 import { createLog, type Log, logFailure, Redactor } from './log.ts';
@@ -173,7 +173,7 @@ function proxyPasswords(env: NodeJS.ProcessEnv): string[] {
   const addresses = Object.entries(env).flatMap(([name, value]) =>
     /^(https?|all)_proxy$/i.test(name) && URL.canParse(value ?? '') ? [new URL(value ?? '')] : [],
   );
-  return addresses.flatMap(({ password }) => [password, unescape(password)]);
+  return addresses.flatMap(({ password }) => [password, decoded(password)]);
 }
 
 function checkResults(step: string, declared: ResultDeclarations, found: Results): void {

@@ -153,6 +153,23 @@ describe('pods that fetch', () => {
   });
 });
 
+test('the network policy lets pods out to the hops of an import and to nothing else, and nobody in', () => {
+  const { spec } = parse(read('workflows/examples/network-policy.yaml')) as { spec: Policy };
+  expect([spec.policyTypes, spec.ingress]).toEqual([['Ingress', 'Egress'], []]);
+  expect(spec.egress.map(({ ports }) => ports.map(({ port }) => port))).toEqual([[53, 53], [443], [9000], [8080], [443, 6443]]);
+  for (const { to } of spec.egress) expect(to.length).toBeGreaterThan(0);
+  const [v4, v6] = (spec.egress[1]?.to ?? []).map(({ ipBlock }) => ipBlock?.except);
+  // The metadata service of clouds and the cluster itself are no Hub.
+  expect(v4).toEqual(expect.arrayContaining(['10.0.0.0/8', '169.254.0.0/16', '172.16.0.0/12', '192.168.0.0/16']));
+  expect(v6).toEqual(expect.arrayContaining(['fc00::/7', 'fe80::/10']));
+});
+
+interface Policy {
+  policyTypes: string[];
+  ingress: unknown[];
+  egress: { to: { ipBlock?: { except?: string[] } }[]; ports: { port: number }[] }[];
+}
+
 describe('Backstage', () => {
   interface Template {
     spec: {

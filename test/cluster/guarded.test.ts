@@ -1,8 +1,9 @@
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parseAllDocuments } from 'yaml';
 import { tinyLlama } from '../fakes/model.ts';
 import { commonParameters, runArgo } from './argo.ts';
-import { applyObjects, getObject, type KubeObject, until } from './kubectl.ts';
+import { applyObjects, getObject, type KubeObject, kubectl, listObjects, until } from './kubectl.ts';
 import { PodWatch } from './pods.ts';
 import { expectPublished } from './read-back.ts';
 import { settings } from './settings.ts';
@@ -40,9 +41,27 @@ describe('a namespace that enforces the restricted Pod Security Standard', () =>
 
   test.concurrent('takes the Tekton pipeline', async () => {
     const name = site.unique('restricted-tekton');
-    const run = await runTekton(site, pipelineRun(site, name, { securityContext: { fsGroup: 65532 } }));
+    const run = await runTekton(
+      site,
+      pipelineRun(site, name, { automountServiceAccountToken: false, securityContext: { fsGroup: 65532 } }),
+    );
     expect(run.succeeded, `${run.message}\n${run.watch.logs}`).toBe(true);
     await expectPublished('Tekton import-model, restricted', run.results, { name, files: tinyLlama() });
+    const pods = await listObjects<Pod>(site.namespace, 'pods', `tekton.dev/pipelineRun=${run.name},tekton.dev/pipelineTask`);
+    expect(pods.length).toBe(5);
+    // What Kubernetes mounts for a service account has that name.
+    for (const { spec } of pods) expect(spec.volumes.filter((each) => each.name.startsWith('kube-api-access'))).toEqual([]);
+  });
+
+  test('takes the network policy', async () => {
+    await kubectl(
+      '-n',
+      site.namespace,
+      'apply',
+      '--dry-run=server',
+      '-f',
+      join(import.meta.dirname, '../../workflows/examples/network-policy.yaml'),
+    );
   });
 
   test.concurrent('takes the Job', async () => {
@@ -108,6 +127,10 @@ describe('a uid of the cluster, as OpenShift gives', () => {
     await expectPublished('Tekton import-model, uid 1000660000', run.results, { name, files: tinyLlama() });
   });
 });
+
+interface Pod extends KubeObject {
+  spec: { volumes: { name: string }[] };
+}
 
 interface Job extends KubeObject {
   status?: { succeeded?: number; conditions?: { type: string; status: string }[] };
