@@ -25,7 +25,7 @@ describe.skipIf(!settings.restartNodeCommand)('a node that stops and starts agai
     const hubs = ['silent-argo', 'silent-sync', 'silent-tekton'];
     const [forArgo = '', forSync = '', forTekton = ''] = await Promise.all(hubs.map((hub) => startHub(namespace, hub, silent)));
     const names = { argo: site.unique('node-argo'), sync: site.unique('node-sync'), tekton: site.unique('node-tekton') };
-    const given = { ...commonParameters(site), 'model-id': 'acme/tiny-llama', 'stall-timeout': '3m' };
+    const given = { ...commonParameters(site), 'model-id': 'acme/tiny-llama', 'stall-timeout': '90s' };
 
     const argo = await startArgo(site, { parameters: { ...given, 'hub-url': forArgo, 'model-name': names.argo } });
     const sync = await startArgo(site, {
