@@ -69,7 +69,9 @@ say('tar that leaves', tar({'../../etc/passwd': b'x'}))
 say('tar with a link', tar({'a': (tarfile.SYMTYPE, '/etc'), 'a/passwd': b'x'}))
 say('tar with a device', tar({'a': (tarfile.CHRTYPE, '')}))
 say('gzip bomb', gzip.compress(bytes(200 << 20)))
-say('zip bomb of text', archive({f'{i}.txt': bytes(100 << 20) for i in range(11)}, zipfile.ZIP_DEFLATED))
+huge = bytearray(archive({'a.txt': bytes(1000)}, zipfile.ZIP_DEFLATED))
+struct.pack_into('<I', huge, huge.rindex(b'PK\\x01\\x02') + 24, 1153433600)
+say('zip bomb of text', bytes(huge))
 deep = archive({'a/data.pkl': good})
 for i in range(6): deep = archive({f'{i}.zip': deep})
 say('matryoshka', deep)
@@ -86,6 +88,7 @@ def overlap(data):
 say('overlapping zip', overlap(over))
 say('joblib bz2', bz2.compress(evil))
 say('text gz', gzip.compress(b'hello'))
+say('broken zlib evil', zlib.compress(evil + bytes(range(256)) * 1000)[:-400] + bytes(400))
 say('xz', lzma.compress(b'hello'))
 npy = b"{'descr': '|O', 'fortran_order': False, 'shape': (1,), }\\n"
 say('npy', b'\\x93NUMPY\\x01\\x00' + struct.pack('<H', len(npy)) + npy + evil)
@@ -136,6 +139,7 @@ describe('a look into a pickle', () => {
     'tar.gz evil',
     'joblib zlib evil',
     'joblib gzip evil',
+    'broken zlib evil',
   ])('finds the import in "%s"', async (name) => {
     expect(await inspect(bytes(name))).toEqual({ pickle: true, unsafe: [expect.stringMatching(/^(posix|os|nt)\.system$/)], unseen: [] });
   });

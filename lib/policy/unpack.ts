@@ -1,4 +1,3 @@
-import { once } from 'node:events';
 import type { Transform } from 'node:stream';
 import { createGunzip, createInflate, createZstdDecompress } from 'node:zlib';
 import type { Bytes } from './bytes.ts';
@@ -51,7 +50,7 @@ export async function unpack(bytes: Bytes, head: Buffer): Promise<Unpacked | und
   stream.on('error', () => {
     broken = true;
   });
-  const ended = once(stream, 'close');
+  const ended = new Promise<void>((resolve) => stream.once('close', resolve));
   let at = 0;
   while (at < bytes.size && at < maxRead && size < maxKept && !broken) {
     const piece = await bytes.read(at, Math.min(windowBytes, bytes.size - at));

@@ -1,5 +1,6 @@
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { deflateSync, gzipSync, zstdCompressSync } from 'node:zlib';
 import { pino } from 'pino';
 import { StepError } from '../../lib/errors.ts';
 import { hubOf } from '../../lib/hub/connection.ts';
@@ -16,6 +17,7 @@ import { Registry } from '../../lib/registry/registry.ts';
 import { S3Connection } from '../../lib/s3/connection.ts';
 import { S3Store } from '../../lib/s3/store.ts';
 import { s3Settings } from '../../lib/s3-settings.ts';
+import { tarEnd, tarHeader, tarPadding } from '../../lib/tar.ts';
 import { commands } from '../../tasks/index.ts';
 import type { Random } from '../torture/random.ts';
 import { type Json, mutateJson, mutateText } from './mutate.ts';
@@ -119,11 +121,15 @@ function pickles(): Target {
   return {
     name: 'pickles and archives',
     async run(random) {
-      const bytes = Buffer.from(mutateText(random, text), 'latin1');
+      const pickle = Buffer.from(mutateText(random, text), 'latin1');
+      const tar = () =>
+        Buffer.concat([tarHeader('a/data.pkl', pickle.length), pickle, tarPadding(pickle.length), tarHeader('b/é', 0), tarEnd()]);
+      const forms = [() => pickle, tar, () => gzipSync(tar()), () => deflateSync(pickle), () => zstdCompressSync(pickle)];
+      const bytes = forms[random.between(0, forms.length - 1)]?.() ?? pickle;
       for (let flips = random.between(0, 3); flips > 0 && bytes.length > 0; flips -= 1) {
         bytes[random.between(0, bytes.length - 1)] = random.between(0, 255);
       }
-      await inspect(bytesOfBuffer(bytes));
+      await inspect(bytesOfBuffer(bytes), random.chance(0.5) ? 'model.pkl' : 'model.tar.gz');
     },
   };
 }
