@@ -8,9 +8,13 @@
  * FAULTS: JSON list of {on: regular expression for `METHOD /path?query`, side?: "cdn", times?, skip?, status? or a field of Fault}.
  * Each request is one JSON line on stdout; of Authorization it says only whether it was there.
  */
+
 import { FakeHub, type Token } from './hub.ts';
+import { search } from './leaks.ts';
 import { tinyLlama } from './model.ts';
 import type { FakeServer, Fault } from './server.ts';
+
+search.requests = false;
 
 interface FaultSetting extends Omit<Fault, 'on' | 'hold'> {
   on: string;

@@ -2,7 +2,10 @@
  * The S3 server as a program. Env: HOST, PORT (default 127.0.0.1 and a free port), S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY, BUCKETS (made at the
  * start, split by commas), DIR (bodies in that folder instead of memory), DISCARD and FAST (`true`: for benchmarks). Prints its origin.
  */
+import { search } from './leaks.ts';
 import { FakeS3, testCredentials } from './s3.ts';
+
+search.requests = false;
 
 const { env } = process;
 const server = new FakeS3({

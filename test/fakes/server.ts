@@ -1,7 +1,7 @@
 import { createServer, type IncomingHttpHeaders, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
-import { leaksInRequest, type Owner } from './leaks.ts';
+import { leaksInRequest, type Owner, search } from './leaks.ts';
 
 /** One request as the server saw it: what tests assert on. */
 export interface SeenRequest {
@@ -151,7 +151,7 @@ export class FakeServer {
     const pieces: Buffer[] = [];
     countBytes(request, response, seen, pieces);
     response.on('close', () => {
-      if (process.env.VITEST !== undefined) this.#leaks.push(...leaksInRequest(seen, Buffer.concat(pieces).toString(), this.#owner));
+      if (search.requests) this.#leaks.push(...leaksInRequest(seen, Buffer.concat(pieces).toString(), this.#owner));
       this.onDone?.(seen);
     });
     response.on('error', () => {});
