@@ -64,6 +64,8 @@ export async function send(
       });
       request.on('close', () => (again ? ask() : turn.leave()));
       request.on('response', (answer) => {
+        // No server that is asked answers so: a proxy does (RFC 9110, 15.5.8), and what it says is nothing that was asked for.
+        if (answer.statusCode === 407) return void request.destroy(refusedByProxy(target, 407));
         answered = answer;
         turn.answered(answer.statusCode ?? 0, answer.headers);
         if (method === 'GET') watchTrickle(answer, stallTimeout, stop);
@@ -83,6 +85,12 @@ export async function send(
  */
 function wasStale(request: ClientRequest, error: Error & { code?: string }): boolean {
   return request.reusedSocket && request.method !== 'POST' && ['ECONNRESET', 'EPIPE'].includes(error.code ?? '');
+}
+
+function refusedByProxy(target: URL, status: number): StepError {
+  return new StepError('denied', `failed to reach ${shownUrl(target)}: the proxy refuses it (${status})`, {
+    hint: 'HTTPS_PROXY and HTTP_PROXY may hold user and password: http://user:password@host:port, percent-encoded; NO_PROXY names what needs no proxy',
+  });
 }
 
 /** A request that cannot even be made (a header that is none) has no end that would give its place away. */
@@ -219,6 +227,9 @@ export function networkError(target: URL, error: unknown, signal: AbortSignal | 
   if (certificateCodes.test(code)) {
     return new StepError('usage', message, { hint: 'give the authority that signed it to --ca-bundle', cause: error });
   }
+  // Node tells what a proxy answered to CONNECT.
+  const status = code === 'ERR_PROXY_TUNNEL' ? (error as { statusCode?: number }).statusCode : undefined;
+  if (status !== undefined && [401, 403, 407].includes(status)) return refusedByProxy(target, status);
   const kind = kindOf(error);
   return new StepError(kind === 'bug' ? 'transient' : kind, message, {
     hint: 'check the address, the network and HTTPS_PROXY',

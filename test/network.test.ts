@@ -106,11 +106,14 @@ describe.runIf(certificate)('a private authority', () => {
 
 const tinyproxy = ['/usr/bin/tinyproxy', '/usr/sbin/tinyproxy'].find(existsSync);
 
-/** A real proxy (Debian has it as tinyproxy); `log` is what it says of its requests. */
-async function startProxy(): Promise<{ origin: string; log: () => Promise<string>; stop: () => Promise<void> }> {
+/** A real proxy (Debian has it as tinyproxy), for who knows `user password`; `log` is what it says of its requests. */
+async function startProxy(auth?: string): Promise<{ origin: string; log: () => Promise<string>; stop: () => Promise<void> }> {
   const port = await freePort();
   const [config, log] = [join(dir, 'tinyproxy.conf'), join(dir, 'tinyproxy.log')];
-  await writeFile(config, `Port ${port}\nListen 127.0.0.1\nTimeout 60\nMaxClients 100\nLogFile "${log}"\nLogLevel Connect\n`);
+  await writeFile(
+    config,
+    `Port ${port}\nListen 127.0.0.1\nTimeout 60\nMaxClients 100\nLogFile "${log}"\nLogLevel Connect\n${auth ? `BasicAuth ${auth}\n` : ''}`,
+  );
   const child: ChildProcess = spawn(tinyproxy ?? '', ['-d', '-c', config], { stdio: 'ignore' });
   while (child.exitCode === null && !(await listens(port))) await sleep(20);
   const stop = async () => {
@@ -151,6 +154,25 @@ describe.runIf(tinyproxy)('a real proxy', () => {
       await proxy.stop();
     }
   });
+
+  test.each([['http', 'HTTP_PROXY'], ...(certificate === undefined ? [] : [['https', 'HTTPS_PROXY'] as const])] as const)(
+    'that wants a password for %s gets it, and nobody else does',
+    async (scheme, name) => {
+      hops = await new Hops().open(scheme === 'https' ? { tls: certificate! } : {});
+      const proxy = await startProxy('ferry passw0rdofproxy');
+      try {
+        const env = { LOG_LEVEL: 'trace', INSECURE_SKIP_TLS_VERIFY: String(scheme === 'https') };
+        const address = (password: string) => proxy.origin.replace('//', `//ferry:${password}@`);
+        expect(await hops.import({ ...env, [name]: address('passw0rdofproxy') })).toBe('done');
+        expect(await hops.run('sync', { ...env, [name]: proxy.origin })).toMatch(/^exit 4: .*the proxy refuses it \(407\)/s);
+        // Over plain http this proxy answers with the 401 of a server.
+        if (scheme === 'https')
+          expect(await hops.run('sync', { ...env, [name]: address('an0therpassw0rd') })).toMatch(/^exit 4: .*the proxy refuses it/s);
+      } finally {
+        await proxy.stop();
+      }
+    },
+  );
 
   test('carries plain http too', async () => {
     hops = await new Hops().open({});
