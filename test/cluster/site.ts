@@ -1,7 +1,9 @@
 import { randomBytes } from 'node:crypto';
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
+import { leaksIn } from '../fakes/leaks.ts';
 import { applyObjects, getObject, type KubeObject, kubectl, run, until } from './kubectl.ts';
+import { givenSecrets } from './pods.ts';
 import { makeBucket } from './read-back.ts';
 import { settings } from './settings.ts';
 
@@ -53,6 +55,8 @@ export async function openSite({ enforce, plainKubernetes = true }: SiteOptions 
     bucket,
     unique: (name) => `${name}-${id}`,
     close: async () => {
+      const leaks = await leaksInObjects(namespace);
+      if (leaks.length > 0) throw new Error(`objects in ${namespace} hold secrets: ${leaks.join(', ')}`);
       if (settings.keep) return;
       await kubectl('delete', 'namespace', namespace, '--timeout=240s');
       if (settings.freeVolumesCommand) await run('bash', ['-c', settings.freeVolumesCommand]);
@@ -99,8 +103,17 @@ export async function startHub(
   return url(8080);
 }
 
+/** What engines and Kubernetes keep of the runs, and show to whoever may look: specs, parameters, results, messages, events. */
+const shown =
+  'pods,events,configmaps,persistentvolumeclaims,jobs,workflows.argoproj.io,workflowtaskresults.argoproj.io,pipelineruns.tekton.dev,taskruns.tekton.dev';
+
+async function leaksInObjects(namespace: string): Promise<string[]> {
+  return leaksIn(await kubectl('-n', namespace, 'get', shown, '-o', 'json'), [...givenSecrets]);
+}
+
 /** The Secret that gated models need. */
 export async function giveToken(namespace: string, name: string, token: string): Promise<void> {
+  givenSecrets.add(token);
   await applyObjects(namespace, [{ apiVersion: 'v1', kind: 'Secret', metadata: { name }, stringData: { HUGGINGFACE_TOKEN: token } }]);
 }
 
