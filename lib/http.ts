@@ -81,10 +81,15 @@ export async function send(
 
 /**
  * True for a connection that its server closed in the very moment it was used again: that was no try (RFC 9112, 9.3.1), where asking twice is like
- * asking once (RFC 9110, 9.2.2). Each such end takes one out of those that wait, so that a new one is next at last.
+ * asking once (RFC 9110, 9.2.2). It is not for a POST or a PATCH, nor for a write under a condition that its first try may have changed. Each such end
+ * takes one out of those that wait, so that a new one is next at last.
  */
 function wasStale(request: ClientRequest, error: Error & { code?: string }): boolean {
-  return request.reusedSocket && request.method !== 'POST' && ['ECONNRESET', 'EPIPE'].includes(error.code ?? '');
+  const { method, reusedSocket } = request;
+  const read = method === 'GET' || method === 'HEAD';
+  const write = method === 'PUT' || method === 'DELETE';
+  const conditional = request.hasHeader('if-match') || request.hasHeader('if-none-match');
+  return reusedSocket && (read || (write && !conditional)) && ['ECONNRESET', 'EPIPE'].includes(error.code ?? '');
 }
 
 function refusedByProxy(target: URL, status: number): StepError {

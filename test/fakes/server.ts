@@ -54,7 +54,7 @@ export interface ListenOptions {
   tls?: { key: string; cert: string };
   /** ms after which an idle connection is closed; the clients are not told. */
   idleMs?: number;
-  /** A connection ends when it is used again, but by a POST: as by a server that has closed it in that very moment. */
+  /** A connection ends when it is used again, but by a POST, a PATCH or a write under a condition: as by a server that has closed it in that very moment. */
   cutsReuse?: boolean;
 }
 
@@ -133,7 +133,9 @@ export class FakeServer {
   }
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    if (this.#cutsReuse && this.#used.has(request.socket) && request.method !== 'POST') {
+    const { method = '', headers } = request;
+    const once = ['POST', 'PATCH'].includes(method) || (method !== 'GET' && ('if-match' in headers || 'if-none-match' in headers));
+    if (this.#cutsReuse && this.#used.has(request.socket) && !once) {
       this.reusesCut += 1;
       return void request.socket.destroy();
     }
