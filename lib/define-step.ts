@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from 'node:fs';
 import { unescape as decoded } from 'node:querystring';
 import { parseEnv } from 'node:util';
-import { messageOf, StepError, visible } from './errors.ts';
+import { explain, messageOf, StepError, visible } from './errors.ts';
 import { createLog, type Log, logFailure, Redactor } from './log.ts';
 import { closeNetwork, setUpNetwork } from './network.ts';
 import { type ParamMap, type ParamSchema, type ParamValues, schema } from './params/declare.ts';
@@ -136,7 +136,9 @@ export function defineStep<const Map extends ParamMap, const Required extends st
       return { exitCode: 0, results: found };
     } catch (error) {
       invocation.draw?.('');
-      return { exitCode: logFailure(invocation.signal.aborted ? invocation.signal.reason : error, log, stacks) };
+      // What nobody else put into words: a file call on a volume that went away.
+      const failure = invocation.signal.aborted ? invocation.signal.reason : explain(name, error);
+      return { exitCode: logFailure(failure, log, stacks) };
     } finally {
       closeNetwork();
     }
