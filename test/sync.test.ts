@@ -272,6 +272,13 @@ describe('sync', () => {
     await expectPublished();
   });
 
+  test('begins a file again when the store denies an upload that is there, and leaves none behind', async () => {
+    s3.fail({ on: /^PUT .*partNumber=2/, times: 1, answer: s3Answer('NoSuchUpload') });
+    const { exitCode, stderr } = await runInProcess(sync, ['--model-id', 'acme/tiny'], env);
+    expect(exitCode, stderr).toBe(0);
+    expect(s3.uploads('models')).toEqual([]);
+  });
+
   test('waits for a listing that comes late, and so does who finds it published', async () => {
     const late = new FakeS3({ listsLateMs: 1200 });
     await late.listen();

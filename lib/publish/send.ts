@@ -114,17 +114,22 @@ async function sendParts(
     return brought;
   } catch (error) {
     if (kindOf(error) === 'integrity') await uploads.abort(key);
-    if (again || !(await isGone(options.store, upload, error))) throw error;
+    if (again || kindOf(error) !== 'not-found') throw error;
     options.progress.add(-counted);
-    const brought = await made(options.store, file, key);
-    uploads.completed(key);
-    return brought;
+    if (await isGone(options.store, upload)) {
+      const brought = await made(options.store, file, key);
+      uploads.completed(key);
+      return brought;
+    }
+    // The store denies what it has a moment later: another upload is worth one try.
+    await uploads.abort(key);
+    return undefined;
   }
 }
 
 /** True when the upload itself is gone: a lifecycle rule or a person aborted it, or an earlier try of this run completed it just now. */
-async function isGone(store: Store, upload: OpenedUpload, error: unknown): Promise<boolean> {
-  return kindOf(error) === 'not-found' && (await store.listParts(upload)) === undefined;
+async function isGone(store: Store, upload: OpenedUpload): Promise<boolean> {
+  return (await store.listParts(upload)) === undefined;
 }
 
 /** Reads and hashes in order; parts that the store has already are only compared. */
