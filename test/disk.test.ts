@@ -215,7 +215,7 @@ describe('compress and fetch', () => {
     const place = join(dir, 'place');
     const running = fetchTo({ WORKSPACE: place });
     while (hub.cdn.requests.length === 0) await new Promise((resolve) => setTimeout(resolve, 5));
-    await rm(place, { recursive: true });
+    await rm(place, { recursive: true, maxRetries: 5 });
     opened.resolve();
     const fetched = await running;
     expect([fetched.exitCode, fetched.stderr]).toEqual([5, expect.stringContaining('failed to')]);
