@@ -9,6 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { makeCertificate } from './fakes/certificate.ts';
 import { FakeHub } from './fakes/hub.ts';
+import { Meddler } from './fakes/meddler.ts';
 import { tinyLlama } from './fakes/model.ts';
 import { Program } from './fakes/program.ts';
 import { FakeRegistry } from './fakes/registry.ts';
@@ -83,6 +84,18 @@ afterEach(async () => {
 });
 
 const certificate = makeCertificate();
+
+describe.runIf(certificate)('TLS that breaks in the handshake', () => {
+  test('is tried again, before a registry as well', async () => {
+    hops = await new Hops().open({ tls: certificate! });
+    const bundle = join(dir, 'ca.pem');
+    await writeFile(bundle, certificate!.cert);
+    const meddler = await new Meddler(hops.registry.origin, { times: 1, spoilAfter: 100 }).listen();
+    expect(await hops.import({ CA_BUNDLE: bundle, MODEL_REGISTRY_URL: meddler.origin })).toBe('done');
+    expect(meddler.met).toBe(1);
+    await meddler.close();
+  });
+});
 
 describe.runIf(certificate)('a private authority', () => {
   test('is trusted on every hop by one bundle, and on none without it', async () => {

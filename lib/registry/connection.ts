@@ -56,7 +56,7 @@ export class Connection {
    */
   async call(doing: string, method: string, path: string, body?: Json): Promise<Reply> {
     const { retries, signal, log } = this.#options;
-    return await retry({ retries, signal, log, what: doing }, async () => {
+    const work = async (): Promise<Reply> => {
       const answer = await this.#send(doing, method, path, body);
       const text = (await readBody(answer)).toString('utf8');
       const said = parse(text);
@@ -64,7 +64,13 @@ export class Connection {
       const ours = [200, 201, 404, 409].includes(status);
       if (ours && said !== undefined && (status < 300 || typeof said.message === 'string')) return { status, body: said };
       throw this.#failure(doing, answer, said, text);
-    });
+    };
+    try {
+      return await retry({ retries, signal, log, what: doing }, work);
+    } catch (error) {
+      // Bytes may be spoilt on the way once; a server that speaks no TLS never does.
+      throw /^(EPROTO|ERR_SSL_)/.test(codeOf(error)) ? this.#foreign(doing, 'TLS', error) : error;
+    }
   }
 
   async #send(doing: string, method: string, path: string, body: Json | undefined): Promise<HttpAnswer> {
@@ -76,16 +82,13 @@ export class Connection {
     try {
       return await send(`${this.#url}/${path}`, { method, headers, body: text, signal, stallTimeout });
     } catch (error) {
-      const code = codeOf(error);
-      // Node's codes for bytes that are no HTTP (HPE_...) and no TLS.
-      const foreign = code.startsWith('HPE_')
-        ? 'it does not speak HTTP'
-        : /^(EPROTO|ERR_SSL_)/.test(code)
-          ? 'it does not speak TLS'
-          : undefined;
-      if (foreign === undefined) throw error;
-      throw new StepError('usage', `failed to ${doing}: ${foreign} (${shownUrl(this.#url)})`, { hint: example, cause: error });
+      // Node's codes for bytes that are no HTTP.
+      throw codeOf(error).startsWith('HPE_') ? this.#foreign(doing, 'HTTP', error) : error;
     }
+  }
+
+  #foreign(doing: string, protocol: 'HTTP' | 'TLS', cause: unknown): StepError {
+    return new StepError('usage', `failed to ${doing}: it does not speak ${protocol} (${shownUrl(this.#url)})`, { hint: example, cause });
   }
 
   #failure(doing: string, { status, headers }: HttpAnswer, said: Json | undefined, text: string): StepError {
