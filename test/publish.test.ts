@@ -9,13 +9,14 @@ import { s3Params } from '../lib/params/groups.ts';
 import { readParams } from '../lib/params/read.ts';
 import { Progress } from '../lib/progress.ts';
 import { contentOf } from '../lib/publish/content.ts';
+import { cuttingOf, partSizeFor } from '../lib/publish/part-size.ts';
 import { type PublishOptions, type PublishOutcome, planPublish, publish } from '../lib/publish/publish.ts';
-import { type ByteSource, makeSender, partSizeFor } from '../lib/publish/send.ts';
+import { type ByteSource, makeSender } from '../lib/publish/send.ts';
 import { S3Connection } from '../lib/s3/connection.ts';
 import { S3Store } from '../lib/s3/store.ts';
 import { s3Settings } from '../lib/s3-settings.ts';
 import { Budget } from '../lib/transfer/budget.ts';
-import { BufferPool } from '../lib/transfer/buffers.ts';
+import { BufferPool, bufferBytes } from '../lib/transfer/buffers.ts';
 import { FakeS3, s3Answer } from './fakes/s3.ts';
 
 const partSize = 5 * 1024 ** 2;
@@ -387,12 +388,30 @@ describe('publish', () => {
   });
 });
 
-test('parts are sized so that 500 GB fit into 10,000', () => {
-  const limits = { maxPut: 5 * 1024 ** 3, maxCopy: 5 * 1024 ** 3, minPart: 5 * 1024 ** 2, maxPart: 5 * 1024 ** 3, maxParts: 10_000 };
-  const size = partSizeFor(500e9, 16 * 1024 ** 2, limits);
-  expect(Math.ceil(500e9 / size)).toBeLessThanOrEqual(10_000);
-  expect(partSizeFor(1e9, 16 * 1024 ** 2, limits)).toBe(16 * 1024 ** 2);
-  expect(partSizeFor(1e9, 1, limits)).toBe(limits.minPart);
+describe('parts', () => {
+  const mebibyte = 1024 ** 2;
+  const limits = { maxPut: 5 * 1024 ** 3, maxCopy: 5 * 1024 ** 3, minPart: 5 * mebibyte, maxPart: 5 * 1024 ** 3, maxParts: 10_000 };
+  const cut = (concurrency: number, partSize = 16 * mebibyte) => cuttingOf({ partSize, maxMemory: 256 * mebibyte, concurrency });
+
+  test('are as large as was asked for where a few connections share the memory, and smaller where many do', () => {
+    const sizes = [1, 5, 8, 16, 256].map((concurrency) => partSizeFor(1e9, cut(concurrency), limits) / mebibyte);
+    expect(sizes).toEqual([16, 16, 10, 5, 5]);
+    for (const concurrency of [1, 8, 16, 17]) {
+      const buffers = bufferBytes(256 * mebibyte) / partSizeFor(1e9, cut(concurrency), limits);
+      expect(Math.floor(buffers)).toBeGreaterThanOrEqual(Math.min(5, concurrency));
+      if (concurrency > 5) expect(Math.floor(buffers)).toBeGreaterThanOrEqual(concurrency);
+    }
+  });
+
+  test('fit into 10,000 for a file of 500 GB, and are never under the least that S3 takes', () => {
+    for (const concurrency of [1, 16]) expect(Math.ceil(500e9 / partSizeFor(500e9, cut(concurrency), limits))).toBeLessThanOrEqual(10_000);
+    expect(partSizeFor(1e9, cut(8, 1), limits)).toBe(limits.minPart);
+  });
+
+  test('are none where one request may take all, however many connections there are', () => {
+    for (const concurrency of [1, 64]) expect(partSizeFor(16 * mebibyte, cut(concurrency), limits)).toBe(16 * mebibyte);
+    expect(partSizeFor(16 * mebibyte + 1, cut(64), limits)).toBe(limits.minPart);
+  });
 });
 
 /** What a run that was killed leaves: a claim, an upload of other bytes that it names, and one that it had no time to name. */

@@ -56,10 +56,11 @@ describe('moveParts', () => {
   }
 
   const fresh = (): Seen => ({ running: 0, mostRunning: 0, mostBytes: 0, lent: 0, taken: [], target: Buffer.alloc(bytes.length) });
-  const options = (connections: number, buffers: number, partSize: number, signal = never): PartsOptions => ({
+  const options = (connections: number, buffers: number, partSize: number, signal = never, rangeSize?: number): PartsOptions => ({
     connections: new Budget(connections),
     buffers: new BufferPool(buffers),
     partSize,
+    rangeSize,
     signal,
   });
 
@@ -71,15 +72,35 @@ describe('moveParts', () => {
     [3, 10_000, 7],
     [8, 10_000, 5000],
     [8, 64, 100],
-  ])('%i connections, %i bytes, parts of %i: all bytes, in order, under the budgets', async (connections, buffers, partSize) => {
+    [8, 300, 100, 30],
+    [2, 100, 100, 1],
+    [8, 300, 100, 101],
+  ])(
+    '%i connections, %i bytes, parts of %i: all bytes, in order, under the budgets',
+    async (connections, buffers, partSize, range?: number) => {
+      const seen = fresh();
+      const moved = job(seen);
+      await moveParts(options(connections, buffers, partSize, never, range), moved);
+      expect(seen.target.equals(bytes)).toBe(true);
+      expect(moved.digest()).toBe(sha256Of(bytes));
+      expect(seen.taken.map(({ offset }) => offset)).toEqual(seen.taken.map(({ offset }) => offset).sort((a, b) => a - b));
+      expect(seen.mostRunning).toBeLessThanOrEqual(connections);
+      expect(seen.mostBytes).toBeLessThanOrEqual(buffers);
+    },
+  );
+
+  test('a part is read by several connections, in even ranges', async () => {
     const seen = fresh();
-    const moved = job(seen);
-    await moveParts(options(connections, buffers, partSize), moved);
-    expect(seen.target.equals(bytes)).toBe(true);
-    expect(moved.digest()).toBe(sha256Of(bytes));
-    expect(seen.taken.map(({ offset }) => offset)).toEqual(seen.taken.map(({ offset }) => offset).sort((a, b) => a - b));
-    expect(seen.mostRunning).toBeLessThanOrEqual(connections);
-    expect(seen.mostBytes).toBeLessThanOrEqual(buffers);
+    const asked: string[] = [];
+    const one = job(seen);
+    const read: PartsJob['read'] = async (offset, into, signal) => {
+      asked.push(`${offset}+${into.length}`);
+      await one.read(offset, into, signal);
+    };
+    await moveParts(options(8, 500, 500, never, 200), { ...one, read });
+    expect(asked).toEqual(['0+167', '167+167', '334+166', '500+167', '667+167', '834+166']);
+    expect(seen.taken.map(({ offset }) => offset)).toEqual([0, 500]);
+    expect(seen.mostRunning).toBe(3);
   });
 
   test('many files share the budgets, and none waits for ever', async () => {
@@ -120,10 +141,16 @@ describe('moveParts', () => {
     expect(seen.taken).toEqual([]);
   });
 
-  test.each(['read', 'hash', 'take'] as const)(
-    'a failure in %s ends all parts of the file, gives all back, and is thrown when none runs',
-    async (where) => {
-      const shared = options(4, 500, 100);
+  test.each([
+    ['read', 100],
+    ['hash', 100],
+    ['take', 100],
+    ['read', 30],
+    ['hash', 30],
+  ])(
+    'a failure in %s ends all parts of the file, gives all back, and is thrown when none runs (ranges of %i)',
+    async (where, rangeSize) => {
+      const shared = options(4, 500, 100, never, rangeSize);
       const seen = fresh();
       const one = job(seen);
       let calls = 0;

@@ -6,7 +6,7 @@ import type { Log } from '../log.ts';
 import type { ManifestFile } from '../manifest.ts';
 import type { Progress } from '../progress.ts';
 import { Budget } from '../transfer/budget.ts';
-import { BufferPool, bufferBytes } from '../transfer/buffers.ts';
+import { BufferPool, bufferBytes, sizeForAll } from '../transfer/buffers.ts';
 import { moveParts, type PartsOptions } from '../transfer/parts.ts';
 import { mapLimited } from '../transfer/pool.ts';
 import { type ModelFolder, safeJoin } from '../workspace.ts';
@@ -32,9 +32,6 @@ export interface Bringing {
   maxMemory: number;
 }
 
-/** A request costs as much as some bytes do: ranges are not made smaller than this. */
-const smallestPart = 1024 ** 2;
-
 /** How many bytes are still to come. */
 export function bytesToMove(files: readonly Expected[], { whole, begun }: Pick<Bringing, 'whole' | 'begun'>): number {
   const missing = ({ path, size }: Expected) => (whole.get(path) === size ? 0 : size - beginning(begun, path, size));
@@ -50,9 +47,7 @@ export async function bringFiles(files: readonly Expected[], bringing: Bringing)
   const failed = new AbortController();
   const signal = AbortSignal.any([bringing.signal, failed.signal]);
   const buffers = new BufferPool(bufferBytes(maxMemory));
-  // A file on a disk has no parts: rather smaller ranges than connections that have no buffer.
-  const share = Math.max(smallestPart, Math.floor(buffers.total / concurrency));
-  const parts = { connections: new Budget(concurrency), buffers, partSize: Math.min(partSize, share), signal };
+  const parts = { connections: new Budget(concurrency), buffers, partSize: sizeForAll(partSize, buffers.total, concurrency), signal };
   progress.start(
     'download',
     files.reduce((sum, { size }) => sum + size, 0),

@@ -1,24 +1,23 @@
 import { partsOf, planLine, sum, type Terms, termsJson, termsLine, usefulPods } from '../dry-run.ts';
 import type { Expected } from '../integrity.ts';
 import type { StoreLimits } from '../store.ts';
+import { type Cutting, partSizeFor } from './part-size.ts';
 import type { PublishPlan } from './publish.ts';
-import { partSizeFor } from './send.ts';
 
 /** What a plan says besides: where the model comes from, and how it would be sent. */
 export interface PlanFacts {
   /** Repository and commit. */
   source: { repo: string; commit: string };
   terms: Terms;
-  /** Bytes, as asked for. */
-  partSize: number;
+  cut: Cutting;
   limits: StoreLimits;
 }
 
 /** A plan as text for people, or as one line of JSON for machines. */
 export function showPlan(uri: string, plan: PublishPlan & PlanFacts, forPeople: boolean): string {
-  const { unchanged, conflict, source, terms, partSize, limits } = plan;
+  const { unchanged, conflict, source, terms, cut, limits } = plan;
   const sums = { send: sum(plan.send), copy: sum(plan.copy), keep: sum(plan.right) };
-  const parts = partsOf(plan.send, (size) => partSizeFor(size, partSize, limits));
+  const parts = partsOf(plan.send, (size) => partSizeFor(size, cut, limits));
   const pods = usefulPods(plan.send);
   if (!forPeople) {
     const doing = (action: string, files: readonly Expected[]) => files.map(({ path, size }) => ({ path, size, action }));

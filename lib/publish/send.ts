@@ -1,12 +1,13 @@
 import { isTransient, kindOf } from '../errors.ts';
 import { type Expected, Verifier } from '../integrity.ts';
 import type { Progress } from '../progress.ts';
-import type { ObjectInfo, Store, StoreLimits, UploadedPart } from '../store.ts';
+import type { ObjectInfo, Store, UploadedPart } from '../store.ts';
 import { Budget } from '../transfer/budget.ts';
-import type { BufferPool } from '../transfer/buffers.ts';
+import { type BufferPool, sizeForAll } from '../transfer/buffers.ts';
 import { moveParts } from '../transfer/parts.ts';
 import { type Brought, marksOf, rightSha256 } from './inventory.ts';
 import type { SendFile } from './options.ts';
+import { cutting, partSizeFor } from './part-size.ts';
 import type { OpenedUpload, Uploads } from './uploads.ts';
 
 /** Where a file's bytes come from: read once, in order. A sender that begins anew opens it again. */
@@ -19,21 +20,13 @@ export interface ByteSource {
 export interface SenderOptions {
   store: Store;
   open: (file: Expected, signal: AbortSignal) => Promise<ByteSource>;
-  /** Bytes; larger where a file would not fit into the store's number of parts. */
+  /** Bytes; smaller where connections would have no buffer, larger where a file would not fit into the store's number of parts. */
   partSize: number;
   /** Connections to the store, and reads at once from where the bytes come from. */
   connections: Budget;
   sources: Budget;
   buffers: BufferPool;
   progress: Progress;
-}
-
-const mebibyte = 1024 ** 2;
-
-/** The part size for a file: as asked for, but so that it fits into the store's number of parts (10,000 in S3). Bytes. */
-export function partSizeFor(size: number, wanted: number, { minPart, maxPart, maxParts }: StoreLimits): number {
-  const least = Math.ceil(size / maxParts / mebibyte) * mebibyte;
-  return Math.min(maxPart, Math.max(minPart, wanted, least));
 }
 
 /**
@@ -43,8 +36,10 @@ export function partSizeFor(size: number, wanted: number, { minPart, maxPart, ma
 export function makeSender(options: SenderOptions): SendFile {
   // More files may be on their way than there are connections, so that one is read while another is sent; large ones have their parts for that.
   const large = new Budget(options.connections.total);
+  const { connections, buffers, store } = options;
+  const cut = cutting(options.partSize, buffers.total, connections.total);
   return async (file, key, uploads, signal) => {
-    const partSize = partSizeFor(file.size, options.partSize, options.store.limits);
+    const partSize = partSizeFor(file.size, cut, store.limits);
     const whole = file.size <= partSize;
     const leave = whole ? () => {} : await large.take(1, signal);
     const fromSource = async <T>(work: (source: ByteSource) => Promise<T>): Promise<T> => {
@@ -142,10 +137,12 @@ async function readAndSend(
   signal: AbortSignal,
 ): Promise<{ parts: UploadedPart[]; sha256: string }> {
   const { partSize } = upload;
+  // Half of the buffers are on their way in, the other half out.
+  const rangeSize = sizeForAll(partSize, buffers.total, sources.total + connections.total);
   const verifier = new Verifier(file);
   const parts: UploadedPart[] = [];
   await moveParts(
-    { connections: sources, buffers, partSize, signal },
+    { connections: sources, buffers, partSize, rangeSize, signal },
     {
       size: file.size,
       from: 0,

@@ -15,6 +15,14 @@ export function bufferBytes(maxMemory: number): number {
   return Math.max(smallestShare, maxMemory - runtimeBytes);
 }
 
+/** A request costs as much as some bytes do: ranges are not made smaller than this. */
+const smallestRange = 1024 ** 2;
+
+/** How large (bytes) a range or part may be so that each of so many connections has room for one in `buffers` bytes; never larger than `wanted`. */
+export function sizeForAll(wanted: number, buffers: number, connections: number): number {
+  return Math.min(wanted, Math.max(smallestRange, Math.floor(buffers / connections)));
+}
+
 /** Small files and last parts take buffers of a few sizes, which are used again whatever the file's size. */
 const smallestBuffer = 64 * 1024;
 

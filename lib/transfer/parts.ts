@@ -7,6 +7,8 @@ export interface PartsOptions {
   buffers: BufferPool;
   /** Bytes. */
   partSize: number;
+  /** Bytes of one read, where that is less than a part: then a part is read by several connections. */
+  rangeSize?: number | undefined;
   signal: AbortSignal;
 }
 
@@ -33,31 +35,44 @@ export interface PartsJob {
  * moved at once under the same budgets. The first failure ends all parts of this file and is thrown once none of them runs any more.
  * No deadlock: buffers are lent in order, so that the part that others of its file wait for has one.
  */
-export async function moveParts({ connections, buffers, partSize, signal }: PartsOptions, job: PartsJob): Promise<void> {
+export async function moveParts({ connections, buffers, partSize, rangeSize, signal }: PartsOptions, job: PartsJob): Promise<void> {
   const failed = new AbortController();
   const ended = AbortSignal.any([signal, failed.signal]);
   const moving = new Set<Promise<void>>();
   const size = job.partSize ?? Math.min(partSize, buffers.total);
 
-  const move = async (offset: number, buffer: LentBuffer, before: Promise<void>, handedOn: () => void) => {
+  /** Never rejects: a failure ends all. */
+  const read = async (offset: number, into: Buffer) => {
     try {
       const leave = await connections.take(1, ended);
       try {
-        await job.read(offset, buffer.bytes, ended);
+        await job.read(offset, into, ended);
       } finally {
         leave();
       }
+    } catch (error) {
+      failed.abort(error);
+    }
+  };
+
+  const move = async (offset: number, { bytes, release }: LentBuffer, before: Promise<void>, handedOn: () => void) => {
+    const ranges = cut(bytes, rangeSize ?? size).map(({ at, range }) => ({ range, come: read(offset + at, range) }));
+    try {
       await before;
-      ended.throwIfAborted();
-      job.hash.update(buffer.bytes);
-      const taken = job.take(buffer.bytes, offset, ended);
+      for (const { range, come } of ranges) {
+        await come;
+        ended.throwIfAborted();
+        job.hash.update(range);
+      }
+      const taken = job.take(bytes, offset, ended);
       handedOn();
       await taken;
     } catch (error) {
       failed.abort(error);
     } finally {
       handedOn();
-      buffer.release();
+      await Promise.all(ranges.map(({ come }) => come));
+      release();
     }
   };
 
@@ -77,4 +92,11 @@ export async function moveParts({ connections, buffers, partSize, signal }: Part
   }
   await Promise.all(moving);
   ended.throwIfAborted();
+}
+
+/** A buffer in even pieces of at most so many bytes, each with where it begins. */
+function cut(bytes: Buffer, most: number): { at: number; range: Buffer }[] {
+  const count = Math.ceil(bytes.length / most);
+  const size = Math.ceil(bytes.length / count);
+  return Array.from({ length: count }, (_, index) => ({ at: index * size, range: bytes.subarray(index * size, (index + 1) * size) }));
 }

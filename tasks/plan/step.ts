@@ -33,6 +33,7 @@ import {
 } from '../../lib/params/groups.ts';
 import { checkPaths } from '../../lib/paths.ts';
 import { checkContent, checkKnown } from '../../lib/policy/policy.ts';
+import { cuttingOf } from '../../lib/publish/part-size.ts';
 import { showPlan } from '../../lib/publish/plan.ts';
 import { planPublish } from '../../lib/publish/publish.ts';
 import { selectFiles } from '../../lib/selection.ts';
@@ -112,8 +113,13 @@ export const plan = defineStep({
     if (ctx.dryRun) {
       const uri = `${store.uri}/${prefix}/`;
       const publishing = await planPublish({ ...common, versionsPrefix: versions });
-      const partSize = parseBytes(transferParams.partSize.default) as number;
-      const plan = { ...publishing, source, terms: info, partSize, limits: store.limits };
+      // As its shards would cut them, with what they have by default.
+      const cut = cuttingOf({
+        partSize: parseBytes(transferParams.partSize.default) as number,
+        maxMemory: parseBytes(transferParams.maxMemory.default) as number,
+        concurrency,
+      });
+      const plan = { ...publishing, source, terms: info, cut, limits: store.limits };
       ctx.print(withShards(showPlan(uri, plan, ctx.terminal), record, ctx.terminal));
       if (!publishing.unchanged) await mayServe(ctx.signal);
       return { commit: info.commit, plan: '', 'plan-sha256': '', shards: '' };

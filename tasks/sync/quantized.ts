@@ -99,7 +99,13 @@ export async function syncQuantized(
   const mayServe = () => checkServing(findings, { ...params, uri, log });
   if (ctx.dryRun) {
     const published = await planPublish(common);
-    ctx.print(showPlan(uri, { ...published, source, terms: info, partSize: shares.part, limits: store.limits }, ctx.terminal));
+    ctx.print(
+      showPlan(
+        uri,
+        { ...published, source, terms: info, cut: { whole: shares.part, part: shares.part }, limits: store.limits },
+        ctx.terminal,
+      ),
+    );
     if (!published.unchanged) await mayServe();
     return { ...synced, outcome: undefined };
   }

@@ -30,6 +30,7 @@ import { publishResults } from '../../lib/params/results.ts';
 import { checkContent } from '../../lib/policy/policy.ts';
 import { Seen } from '../../lib/policy/seen.ts';
 import { controlKeys } from '../../lib/publish/control.ts';
+import { cuttingOf } from '../../lib/publish/part-size.ts';
 import { showPlan } from '../../lib/publish/plan.ts';
 import { planPublish, publish, type SendFile } from '../../lib/publish/publish.ts';
 import { publishedResults } from '../../lib/publish/results.ts';
@@ -94,8 +95,7 @@ export const sync = defineStep({
     };
     if (ctx.dryRun) {
       const plan = await planPublish(common);
-      const { partSize } = params;
-      ctx.print(showPlan(uri, { ...plan, source, terms: info, partSize, limits: store.limits }, ctx.terminal));
+      ctx.print(showPlan(uri, { ...plan, source, terms: info, cut: cuttingOf(params), limits: store.limits }, ctx.terminal));
       if (!plan.unchanged) await mayServe(ctx.signal);
       return nothing(info.commit);
     }

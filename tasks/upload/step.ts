@@ -27,6 +27,7 @@ import { checkContent, checkKnown } from '../../lib/policy/policy.ts';
 import { archiveIn, planArchive, publishArchive } from '../../lib/publish/archive.ts';
 import { contentOf } from '../../lib/publish/content.ts';
 import { checkFolder, publishingOf, sourceOf, termsOf } from '../../lib/publish/from-workspace.ts';
+import { cuttingOf } from '../../lib/publish/part-size.ts';
 import { showPlan } from '../../lib/publish/plan.ts';
 import { type PublishOutcome, planPublish, publish } from '../../lib/publish/publish.ts';
 import { makeSender } from '../../lib/publish/send.ts';
@@ -90,7 +91,7 @@ export const upload = defineStep({
     const { files } = manifest;
     checkKnown(params, { license: termsOf(common.source).license, paths: files.map((file) => file.path) }, ctx.log);
     if (ctx.dryRun) {
-      const facts = { source: manifest.source, terms: termsOf(common.source), partSize: params.partSize, limits: store.limits };
+      const facts = { source: manifest.source, terms: termsOf(common.source), cut: cuttingOf(params), limits: store.limits };
       const plan = await (archive ? planArchive(common) : planPublish(common));
       ctx.print(showPlan(uri, { ...plan, ...facts }, ctx.terminal));
       if (!plan.unchanged && !archive) await mayServe();

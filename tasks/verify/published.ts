@@ -17,7 +17,7 @@ import { publish } from '../../lib/publish/publish.ts';
 import { makeSender } from '../../lib/publish/send.ts';
 import type { Store } from '../../lib/store.ts';
 import { Budget } from '../../lib/transfer/budget.ts';
-import { BufferPool, bufferBytes } from '../../lib/transfer/buffers.ts';
+import { BufferPool, bufferBytes, sizeForAll } from '../../lib/transfer/buffers.ts';
 import { localCopies } from './copies.ts';
 import type { VerifyParams } from './step.ts';
 
@@ -41,7 +41,8 @@ export async function checkStore(
   ctx: StepContext,
 ): Promise<{ faults: FileFault[]; readBytes: number }> {
   const { concurrency, partSize, maxMemory, deep, controlPrefix } = params;
-  const parts = { connections: new Budget(concurrency), buffers: new BufferPool(bufferBytes(maxMemory)), partSize };
+  const buffers = new BufferPool(bufferBytes(maxMemory));
+  const parts = { connections: new Budget(concurrency), buffers, partSize: sizeForAll(partSize, buffers.total, concurrency) };
   return await checkPublished(found, { ...parts, ...ctx, store, controlPrefix, deep, concurrency });
 }
 

@@ -1,0 +1,73 @@
+import { expect, test } from 'vitest';
+import { cuttingOf, partSizeFor } from '../lib/publish/part-size.ts';
+import { s3Limits } from '../lib/s3/store.ts';
+import { Budget } from '../lib/transfer/budget.ts';
+import { BufferPool, bufferBytes, sizeForAll } from '../lib/transfer/buffers.ts';
+import { moveParts } from '../lib/transfer/parts.ts';
+
+const mebibyte = 1024 ** 2;
+const { signal } = new AbortController();
+
+/** A clock that stands until everybody waits. */
+class Clock {
+  now = 0;
+  readonly #due: { at: number; go: () => void }[] = [];
+
+  sleep(ms: number): Promise<void> {
+    return new Promise((go) => {
+      this.#due.push({ at: this.now + ms, go });
+    });
+  }
+
+  async runUntil(done: Promise<void>): Promise<void> {
+    let over = false;
+    void done.then(() => {
+      over = true;
+    });
+    for (;;) {
+      for (let rounds = 0; rounds < 5; rounds += 1) await new Promise((go) => setImmediate(go));
+      if (over) return;
+      this.#due.sort((a, b) => a.at - b.at);
+      const next = this.#due[0];
+      if (next === undefined) throw new Error('everybody waits for ever');
+      this.now = next.at;
+      while (this.#due[0]?.at === next.at) this.#due.shift()?.go();
+    }
+  }
+}
+
+/** Bytes per second of 512 MiB in two files from one end to the other in the default memory, where a request takes `rtt` ms and its bytes as long as `rate` (bytes/s) says. */
+async function speedOf(concurrency: number, { rtt, rate }: { rtt: number; rate: number }): Promise<number> {
+  const clock = new Clock();
+  const request = (bytes: number) => clock.sleep(rtt + (bytes / rate) * 1000);
+  const [size, maxMemory] = [256 * mebibyte, 256 * mebibyte];
+  const [sources, connections, buffers] = [new Budget(concurrency), new Budget(concurrency), new BufferPool(bufferBytes(maxMemory))];
+  const partSize = partSizeFor(size, cuttingOf({ partSize: 16 * mebibyte, maxMemory, concurrency }), s3Limits);
+  const parts = { connections: sources, buffers, partSize, rangeSize: sizeForAll(partSize, buffers.total, 2 * concurrency), signal };
+  const move = () =>
+    moveParts(parts, {
+      size,
+      from: 0,
+      partSize,
+      read: (_, into) => request(into.length),
+      hash: { update() {} },
+      async take(bytes) {
+        const leave = await connections.take(1, signal);
+        await request(bytes.length);
+        leave();
+      },
+    });
+  await clock.runUntil(Promise.all([move(), move()]).then(() => {}));
+  return (2 * size) / (clock.now / 1000);
+}
+
+test.each([
+  // Four connections bring 308 and 46 MB/s with parts of 16 MiB, and no more of them ever would.
+  { rtt: 50, rate: 200e6, one: 120, four: 320, sixteen: 550 },
+  { rtt: 50, rate: 20e6, one: 18, four: 55, sixteen: 160 },
+])('more connections carry more over a link of $rtt ms and $rate bytes a second each', async ({ one, four, sixteen, ...link }) => {
+  expect(await speedOf(1, link)).toBeGreaterThan(one * 1e6);
+  expect(await speedOf(4, link)).toBeGreaterThan(four * 1e6);
+  expect(await speedOf(16, link)).toBeGreaterThan(sixteen * 1e6);
+  expect(await speedOf(64, link)).toBeGreaterThan(sixteen * 1e6);
+});
