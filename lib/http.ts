@@ -49,20 +49,23 @@ export async function send(
   return await new Promise<HttpAnswer>((resolve, reject) => {
     const length = bytes === undefined ? {} : { 'content-length': String(bytes.length) };
     const ask = () => {
-      const request = begin(
-        () => start(target, { method, headers: { ...length, ...headers }, agent: secure ? https : http, signal }),
-        turn,
-      );
+      const agent = secure ? https : http;
+      // The timeout is the socket's from its first moment: request.setTimeout alone begins once it is connected.
+      const options = { method, headers: { ...length, ...headers }, agent, signal, timeout: stallTimeout };
+      const request = begin(() => start(target, options), turn);
       let answered: IncomingMessage | undefined;
       let again = false;
       // Once there is a body, it is what the reader hears the cause from.
       const stop = (how: string) => (answered ?? request).destroy(stalled(target, how, stallTimeout));
-      request.setTimeout(stallTimeout, () => stop('silent'));
+      request.on('timeout', () => stop('silent'));
       request.on('error', (error) => {
         again = answered === undefined && !signal?.aborted && wasStale(request, error);
         if (!again) reject(networkError(target, error, signal));
       });
       request.on('close', () => (again ? ask() : turn.leave()));
+      request.on('finish', () => {
+        if (answered === undefined) watchHead(request, stallTimeout, stop);
+      });
       request.on('response', (answer) => {
         // No server that is asked answers so: a proxy does (RFC 9110, 15.5.8), and what it says is nothing that was asked for.
         if (answer.statusCode === 407) return void request.destroy(refusedByProxy(target, 407));
@@ -72,7 +75,7 @@ export async function send(
         const { remoteAddress } = answer.socket;
         resolve({ status: answer.statusCode ?? 0, headers: answer.headers, url, remoteAddress, body: answer, leave: turn.leave });
       });
-      if (bytes === undefined) request.end();
+      if (bytes === undefined || bytes.length === 0) request.end();
       else void writeBody(request, bytes, stallTimeout, stop);
     };
     ask();
@@ -110,23 +113,44 @@ function begin(make: () => ClientRequest, turn: Turn): ClientRequest {
 
 async function writeBody(request: ClientRequest, bytes: Uint8Array, stallTimeout: number, stop: (how: string) => void): Promise<void> {
   const { out } = agents().pace;
-  for (let at = 0; at < bytes.length && !request.destroyed; at += pieceBytes) {
+  for (let at = 0; at < bytes.length; at += pieceBytes) {
     const piece = bytes.subarray(at, at + pieceBytes);
     const pauseMs = Math.min(out.count(piece.length), stallTimeout / 2);
     if (pauseMs >= 1) await new Promise((resolve) => setTimeout(resolve, pauseMs));
-    if (at + piece.length === bytes.length) break;
+    if (request.destroyed) return;
     const timer = setTimeout(() => stop('hardly moving'), stallTimeout);
     await new Promise<void>((resolve) => {
-      request.once('close', resolve);
-      request.write(piece, () => {
-        request.off('close', resolve);
+      const taken = () => {
+        request.off('close', taken);
         resolve();
-      });
+      };
+      request.once('close', taken);
+      if (at + piece.length < bytes.length) request.write(piece, taken);
+      else request.end(piece, taken);
     });
     clearTimeout(timer);
   }
-  const last = bytes.length % pieceBytes || Math.min(bytes.length, pieceBytes);
-  if (!request.destroyed) request.end(bytes.subarray(bytes.length - last));
+}
+
+/** Ends a request whose answer's head is not whole a stall timeout after its first byte: each byte of it ends the silence, and there is no other watch. */
+function watchHead(request: ClientRequest, stallTimeout: number, stop: (how: string) => void): void {
+  const { socket } = request;
+  if (socket === null) return;
+  let before = socket.bytesRead;
+  let began: number | undefined;
+  const timer = setInterval(() => {
+    if (socket.bytesRead === before) return;
+    began ??= performance.now();
+    if (performance.now() - began >= stallTimeout) stop('only trickling');
+  }, stallTimeout / 4);
+  // 1xx: whole heads, behind which the server may think again.
+  request.on('information', () => {
+    before = socket.bytesRead;
+    began = undefined;
+  });
+  const end = () => clearInterval(timer);
+  request.once('response', end);
+  request.once('close', end);
 }
 
 /** Ends a body that brings less than the floor over a whole stall timeout, unless it is its reader who does not take more. */

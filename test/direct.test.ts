@@ -4,6 +4,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { DirectRequest } from '../lib/direct/connection.ts';
 import { DirectConnections } from '../lib/direct/connections.ts';
 import { Pace } from '../lib/transfer/pace.ts';
+import { trickling } from './fakes/trickle.ts';
 
 /** A server that answers each request with whatever bytes the test says. */
 let server: Server;
@@ -131,6 +132,11 @@ describe('a GET straight into a buffer', () => {
   ])('%s is transient', async (_, answer) => {
     answers.push(answer as (socket: Socket) => void);
     await expect(get(9, { stallTimeout: 100 })).rejects.toMatchObject({ kind: 'transient' });
+  });
+
+  test('a head that only trickles is given up', async () => {
+    answers.push(trickling(`HTTP/1.1 206 X\r\nContent-Length: 9\r\nA: ${'a'.repeat(10_000)}\r\n\r\n`, 2));
+    await expect(get(9, { stallTimeout: 100 })).rejects.toThrow('only trickling');
   });
 
   test('a refused connection is the system error', async () => {

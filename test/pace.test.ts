@@ -218,6 +218,24 @@ describe('a run', () => {
     expect(stderr).toContain('only trickling');
   });
 
+  test.each([
+    ['upload', upload],
+    ['sync', sync],
+  ])('%s gives up an S3 that takes its bytes one by one, tries again, and ends in exit code 5 if it stays so', async (_, step) => {
+    expect((await runInProcess(download, [], env)).exitCode).toBe(0);
+    const heal = s3.fail({ on: /PUT .*partNumber=1/, times: Number.POSITIVE_INFINITY, sipMs: 5 });
+    const { exitCode, stderr } = await runInProcess(step, ['--stall-timeout', '600ms', '--retries', '1'], env);
+    expect(exitCode, stderr).toBe(5);
+    expect(stderr).toMatch(/trying again.*(silent|hardly moving) for 1 s|(silent|hardly moving) for 1 s.*trying again/);
+    const tries = s3.seen(/partNumber=1&/).map(({ bytesIn, headers }) => bytesIn < Number(headers['content-length']));
+    expect(tries.length).toBeGreaterThanOrEqual(2);
+    expect(tries.every((cut) => cut)).toBe(true);
+    heal();
+    s3.fail({ on: /PUT .*partNumber=1/, sipMs: 5 });
+    const again = await runInProcess(step, ['--stall-timeout', '600ms'], env);
+    expect(again.exitCode, again.stderr).toBe(0);
+  });
+
   test('--bandwidth-limit holds each way, all connections together', async () => {
     const bytes = 22_000_000;
     const timed = async (...words: Parameters<typeof runInProcess>) => {

@@ -17,15 +17,17 @@ beforeAll(async () => {
 });
 afterAll(() => rm(root, { recursive: true, force: true }));
 
-/** The slow end lets each of 8 connections have 20 MB/s, so that the other one is always ahead: what it brings must not pile up. */
-test.each<[string, SlowEnd]>([
-  ['into a slow S3', 's3'],
-  ['from a slow Hub', 'hub'],
-])('a sync of 4 GiB %s stays under 256 MiB resident', async (_, slow) => {
+/** The slow end lets each connection have 20 MB/s, so that the other one is always ahead: what it brings must not pile up. */
+test.each<[string, SlowEnd, string[]]>([
+  ['into a slow S3', 's3', []],
+  ['from a slow Hub', 'hub', []],
+  ['into a slow S3 by 64 connections', 's3', ['--concurrency', '64']],
+  ['from a slow Hub by 64 connections', 'hub', ['--concurrency', '64']],
+])('a sync of 4 GiB %s stays under 256 MiB resident', async (_, slow, flags) => {
   const servers = await startServers(root, [set], { rtt: 20, rate: 20e6, slow });
   try {
     const place = { programs: join(import.meta.dirname, '../../dist'), home: root, workspace: join(root, 'none'), run: slow };
-    const { argv, env } = ours('sync', servers, place, ['--model-id', set.repo]);
+    const { argv, env } = ours('sync', servers, place, ['--model-id', set.repo, ...flags]);
     const log = join(root, `${slow}.log`);
     const { peak, maxrss, wall } = await measure(argv, env, log);
     console.log(`${slow} slow: ${Math.round(maxrss / MiB)} MiB at most, ${wall.toFixed(1)} s`);
