@@ -41,7 +41,11 @@ async function speedOf(concurrency: number, { rtt, rate }: { rtt: number; rate: 
   const clock = new Clock();
   const request = (bytes: number) => clock.sleep(rtt + (bytes / rate) * 1000);
   const [size, maxMemory] = [256 * mebibyte, 256 * mebibyte];
-  const [sources, connections, buffers] = [new Budget(concurrency), new Budget(concurrency), new BufferPool(bufferBytes(maxMemory))];
+  const [sources, connections, buffers] = [
+    new Budget(concurrency),
+    new Budget(concurrency),
+    new BufferPool(bufferBytes(maxMemory, concurrency)),
+  ];
   const partSize = partSizeFor(size, cuttingOf({ partSize: 16 * mebibyte, maxMemory, concurrency }), s3Limits);
   const parts = { connections: sources, buffers, partSize, rangeSize: sizeForAll(partSize, buffers.total, 2 * concurrency), signal };
   const move = () =>
@@ -64,10 +68,11 @@ async function speedOf(concurrency: number, { rtt, rate }: { rtt: number; rate: 
 test.each([
   // Four connections bring 308 and 46 MB/s with parts of 16 MiB, and no more of them ever would.
   { rtt: 50, rate: 200e6, one: 120, four: 320, sixteen: 550 },
-  { rtt: 50, rate: 20e6, one: 18, four: 55, sixteen: 160 },
+  { rtt: 50, rate: 20e6, one: 18, four: 55, sixteen: 150 },
 ])('more connections carry more over a link of $rtt ms and $rate bytes a second each', async ({ one, four, sixteen, ...link }) => {
   expect(await speedOf(1, link)).toBeGreaterThan(one * 1e6);
   expect(await speedOf(4, link)).toBeGreaterThan(four * 1e6);
   expect(await speedOf(16, link)).toBeGreaterThan(sixteen * 1e6);
-  expect(await speedOf(64, link)).toBeGreaterThan(sixteen * 1e6);
+  // Each takes memory of its own too: so many are no faster any more, but no slower than a few.
+  expect(await speedOf(64, link)).toBeGreaterThan(1.3 * four * 1e6);
 });

@@ -46,7 +46,7 @@ export async function bringFiles(files: readonly Expected[], bringing: Bringing)
   const { concurrency, partSize, maxMemory, progress, folder } = bringing;
   const failed = new AbortController();
   const signal = AbortSignal.any([bringing.signal, failed.signal]);
-  const buffers = new BufferPool(bufferBytes(maxMemory));
+  const buffers = new BufferPool(bufferBytes(maxMemory, concurrency));
   const parts = { connections: new Budget(concurrency), buffers, partSize: sizeForAll(partSize, buffers.total, concurrency), signal };
   progress.start(
     'download',

@@ -18,7 +18,7 @@ export function cutting(partSize: number, buffers: number, connections: number):
 
 /** The same from a run's parameters. */
 export function cuttingOf({ partSize, maxMemory, concurrency }: { partSize: number; maxMemory: number; concurrency: number }): Cutting {
-  return cutting(partSize, bufferBytes(maxMemory), concurrency);
+  return cutting(partSize, bufferBytes(maxMemory, concurrency), concurrency);
 }
 
 /** The part size for a file, so that it fits into the store's number of parts (10,000 in S3); its own size at least where it goes whole. Bytes. */

@@ -9,10 +9,13 @@ export interface LentBuffer {
 /** What the runtime, the clients and the sockets take besides part buffers, in bytes (measured: 101 MB resident for an upload that sends nothing; a sync of large files peaks at 150 MB besides its buffers). */
 const runtimeBytes = 170 * 1024 ** 2;
 const smallestShare = 16 * 1024 ** 2;
+/** Those eight connections are in it; each one more takes so many bytes (measured: 64 of them and their smaller parts 20 to 40 MB more). */
+const [usualConnections, connectionBytes] = [8, 256 * 1024];
 
-/** How many bytes part buffers may take so that the process stays under `maxMemory` bytes resident. */
-export function bufferBytes(maxMemory: number): number {
-  return Math.max(smallestShare, maxMemory - runtimeBytes);
+/** How many bytes part buffers may take so that the process stays under `maxMemory` bytes resident with so many connections to each end. */
+export function bufferBytes(maxMemory: number, connections: number): number {
+  const more = Math.max(0, connections - usualConnections) * connectionBytes;
+  return Math.max(smallestShare, maxMemory - runtimeBytes - more);
 }
 
 /** A request costs as much as some bytes do: ranges are not made smaller than this. */

@@ -46,7 +46,7 @@ export async function fillStore({ place, manifest }: LocalModel, options: FillOp
         partSize,
         connections: new Budget(concurrency),
         sources: new Budget(2),
-        buffers: new BufferPool(bufferBytes(maxMemory)),
+        buffers: new BufferPool(bufferBytes(maxMemory, concurrency)),
         progress,
       });
       await publish({

@@ -113,7 +113,7 @@ export const upload = defineStep({
         connections: new Budget(params.concurrency),
         // A disk gives more than one reader takes; a part read ahead is memory taken.
         sources: new Budget(2),
-        buffers: new BufferPool(bufferBytes(params.maxMemory)),
+        buffers: new BufferPool(bufferBytes(params.maxMemory, params.concurrency)),
         progress: ctx.progress,
       });
       const runId = await runIdOf(folder);

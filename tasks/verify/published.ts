@@ -41,7 +41,7 @@ export async function checkStore(
   ctx: StepContext,
 ): Promise<{ faults: FileFault[]; readBytes: number }> {
   const { concurrency, partSize, maxMemory, deep, controlPrefix } = params;
-  const buffers = new BufferPool(bufferBytes(maxMemory));
+  const buffers = new BufferPool(bufferBytes(maxMemory, concurrency));
   const parts = { connections: new Budget(concurrency), buffers, partSize: sizeForAll(partSize, buffers.total, concurrency) };
   return await checkPublished(found, { ...parts, ...ctx, store, controlPrefix, deep, concurrency });
 }
@@ -88,7 +88,7 @@ export async function repairStore(
     partSize,
     connections: new Budget(concurrency),
     sources: new Budget(concurrency),
-    buffers: new BufferPool(bufferBytes(maxMemory)),
+    buffers: new BufferPool(bufferBytes(maxMemory, concurrency)),
     progress: ctx.progress,
   });
   await publish({
