@@ -166,6 +166,34 @@ describe('the fan-out', () => {
     expect((await finishRun(of)).results.unchanged).toBe('true');
   });
 
+  test('shards copy inside the store what the plan says where to find, and what is given to them alone', async () => {
+    const elsewhere = async (name: string) => {
+      const { exitCode, results, stderr } = await runInProcess(sync, ['--model-id', 'acme/tiny', '--model-name', name], env);
+      expect(exitCode, stderr).toBe(0);
+      return results['model-uri'] ?? '';
+    };
+    const from = await elsewhere('base');
+    const told = await runInProcess(plan, ['--model-id', 'acme/tiny', '--copy-from', from, '--dry-run'], env);
+    expect(JSON.parse(told.stdout)).toMatchObject({ copy: { files: expect.any(Number) } });
+    expect((JSON.parse(told.stdout) as { copy: { files: number } }).copy.files).toBeGreaterThanOrEqual(large.length);
+    const of = await made(['--copy-from', from]);
+    expect(await made(['--copy-from', from])).toEqual(of);
+    await allShards(of);
+    const { exitCode, results, stderr } = await finishRun(of);
+    expect(exitCode, stderr).toBe(0);
+    const weights = large.reduce((sum, path) => sum + sizeAt(path), 0);
+    expect(Number(results['copied-bytes'])).toBeGreaterThanOrEqual(weights);
+    expect(Number(results['copied-bytes']) + Number(results['uploaded-bytes'])).toBe(Number(results['total-bytes']));
+    await expectPublished();
+
+    const flags = ['--model-name', 'third'];
+    const { results: planned } = await runInProcess(plan, ['--model-id', 'acme/tiny', '--shards', '1', ...flags], env);
+    const alone = ['--plan', planned.plan ?? '', '--shard', '0/1', '--copy-from', from];
+    expect(Number((await runInProcess(sync, alone, env)).results['copied-bytes'])).toBeGreaterThanOrEqual(weights);
+    const refused = await runInProcess(plan, ['--model-id', 'acme/tiny', '--copy-from', 's3://elsewhere/x/'], env);
+    expect([refused.exitCode, refused.stderr]).toEqual([2, expect.stringContaining('s3://elsewhere/x/')]);
+  });
+
   test('a plan that is made again is the same one, and does not disturb its shards', async () => {
     const of = await made(['--run-id', 'run-1']);
     const claim = s3.object('models', `.modelferry/claims/${prefix}.json`);

@@ -138,6 +138,25 @@ test('a plan is refused like what it plans', async () => {
   expect([denied.exitCode, s3.keys('models')]).toEqual([7, []]);
 });
 
+test('a shard judges what it brings by the policy of its plan, which may have been shown other bytes', async () => {
+  model({ 'pytorch_model.bin': Buffer.concat([evil, Buffer.alloc(200_000, 0xff)]) });
+  const { MODEL_ID: _, ...pod } = env;
+  const shardOf = async (...flags: string[]) => {
+    const { results, stderr } = await runInProcess(plan, ['--shards', '1', ...flags], env);
+    expect(stderr).toContain('planned');
+    return ['--plan', results.plan ?? '', '--shard', '0/1'];
+  };
+  const heal = hub.cdn.fail({ on: /GET/, times: Number.POSITIVE_INFINITY, flipByteAt: 0 });
+  const shard = await shardOf('--model-version', 'shown');
+  heal();
+  const { exitCode, stderr } = await runInProcess(sync, shard, pod);
+  expect([exitCode, stderr]).toEqual([7, expect.stringContaining('posix.system')]);
+  expect(s3.keys('models', 'model-data/')).toEqual([]);
+
+  const taken = await runInProcess(sync, await shardOf('--model-version', 'always', '--allow-unsafe', 'always'), pod);
+  expect([taken.exitCode, taken.stderr]).toEqual([0, expect.stringContaining('posix.system')]);
+});
+
 test('a Hub that shows other bytes to a look than to the one who takes them all is found out', async () => {
   // A pickle at the end of an archive would be looked at by ranges: here the first bytes are shown clean, once.
   const large = Buffer.concat([evil, Buffer.alloc(200_000, 0xff)]);

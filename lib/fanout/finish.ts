@@ -23,7 +23,8 @@ export type FinishOptions = Pick<
 type Seen = Omit<PublishOptions, 'send' | 'progress' | 'runId' | 'versionsPrefix'>;
 
 /**
- * Publishes what the shards brought, after everything was verified: reports, listing, sizes and etags. Throws `transient` naming the shards
+ * Publishes what the shards brought, after everything was verified: reports, listing, sizes and etags. The policy is not asked again: plan has
+ * refused by the licence and names of that very commit, and each shard has judged the bytes of its files as they passed. Throws `transient` naming the shards
  * that have not reported, `integrity` naming files that are gone or not those that were brought, `refused` on a conflict.
  */
 export async function finishPlan(options: FinishOptions): Promise<PublishOutcome> {

@@ -2,7 +2,7 @@ import { Ajv } from 'ajv';
 import { StepError } from '../errors.ts';
 import { type Expected, sha256Of } from '../integrity.ts';
 import { type Manifest, makeManifest, type Selection } from '../manifest.ts';
-import { modelParams } from '../params/groups.ts';
+import { modelParams, policyParams } from '../params/groups.ts';
 import { checkPaths } from '../paths.ts';
 import type { JoinedPlan } from '../publish/claim-options.ts';
 import type { Content } from '../publish/content.ts';
@@ -15,6 +15,10 @@ export interface Plan {
   selection: Selection;
   prefix: string;
   versionsPrefix?: string | undefined;
+  /** Prefixes that shards look into first for files to copy. Not what was found there: that changes, and a plan made again is to be the same. */
+  copyFrom?: readonly string[] | undefined;
+  /** How shards judge the files that they bring: plan looked before, but a server may show other bytes to whoever looks than to whoever takes. */
+  allowUnsafe?: (typeof policyParams.allowUnsafe.enum)[number] | undefined;
   replace: boolean;
   rayHash: boolean;
   /** ms that the target is held while no pod of the plan runs. */
@@ -49,6 +53,8 @@ const schema = {
     },
     prefix: { type: 'string', minLength: 1 },
     versionsPrefix: { type: 'string' },
+    allowUnsafe: { enum: policyParams.allowUnsafe.enum },
+    copyFrom: { type: 'array', items: { type: 'string', minLength: 1 } },
     runId: { type: 'string' },
     replace: { type: 'boolean' },
     rayHash: { type: 'boolean' },
@@ -76,7 +82,8 @@ const schema = {
 } as const;
 
 /** The bytes of a plan's record. */
-export function planBytes({ source, selection, prefix, versionsPrefix, replace, rayHash, holdMs, runId, shards }: Plan): Buffer {
+export function planBytes(plan: Plan): Buffer {
+  const { source, selection, prefix, versionsPrefix, copyFrom = [], allowUnsafe, replace, rayHash, holdMs, runId, shards } = plan;
   const files = (list: readonly Expected[]) => list.map(({ path, size, sha256, gitSha1 }) => ({ path, size, sha256, gitSha1 }));
   const { allowPatterns, ignorePatterns, profile } = selection;
   const record: Plan = {
@@ -85,6 +92,8 @@ export function planBytes({ source, selection, prefix, versionsPrefix, replace, 
     selection: { allowPatterns, ignorePatterns, profile },
     prefix,
     versionsPrefix,
+    ...(copyFrom.length > 0 ? { copyFrom } : {}),
+    allowUnsafe,
     replace,
     rayHash,
     holdMs,

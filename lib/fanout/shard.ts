@@ -17,7 +17,17 @@ import { reportBytes, reportKey } from './report.ts';
 
 export type ShardOptions = Pick<
   PublishOptions,
-  'store' | 'log' | 'signal' | 'progress' | 'controlPrefix' | 'copyFrom' | 'waitTimeout' | 'concurrency' | 'claimTiming' | 'send'
+  | 'store'
+  | 'log'
+  | 'signal'
+  | 'progress'
+  | 'controlPrefix'
+  | 'copyFrom'
+  | 'waitTimeout'
+  | 'concurrency'
+  | 'claimTiming'
+  | 'inspect'
+  | 'send'
 > & { read: ReadPlan; shard: string; content: Content };
 
 export interface ShardOutcome {
@@ -148,7 +158,10 @@ async function bringFiles(options: ShardOptions, files: readonly Expected[], key
     concurrency,
     filesOnly: true,
   });
-  if (inventory.right.size < files.length) await dropOld(options, keys);
+  if (inventory.right.size < files.length) {
+    await options.inspect?.(options.signal);
+    await dropOld(options, keys);
+  }
   return await bring({ ...options, prefix, controlPrefix, versionsPrefix }, files, inventory.right, uploads);
 }
 

@@ -17,6 +17,7 @@ import { namesOf, prefixOf, versionsPrefix } from '../../lib/naming.ts';
 import { openStore } from '../../lib/open-store.ts';
 import { schema } from '../../lib/params/declare.ts';
 import {
+  copyParams,
   hubParams,
   lintParams,
   modelParams,
@@ -33,6 +34,7 @@ import {
 } from '../../lib/params/groups.ts';
 import { checkPaths } from '../../lib/paths.ts';
 import { checkContent, checkKnown } from '../../lib/policy/policy.ts';
+import { prefixesToCopyFrom } from '../../lib/publish/copies.ts';
 import { cuttingOf } from '../../lib/publish/part-size.ts';
 import { showPlan } from '../../lib/publish/plan.ts';
 import { planPublish } from '../../lib/publish/publish.ts';
@@ -59,6 +61,7 @@ export const plan = defineStep({
       ...s3Params,
       ...storeDirParams,
       ...publishParams,
+      ...copyParams,
       ...policyParams,
       ...lintParams,
       ...runParams,
@@ -78,7 +81,7 @@ export const plan = defineStep({
   },
   async run(params, ctx) {
     const { modelId, revision, keyTemplate, controlPrefix, concurrency, allowPatterns, ignorePatterns, profile } = params;
-    const { replace, rayHash, hold: holdMs, runId, waitTimeout } = params;
+    const { replace, rayHash, hold: holdMs, runId, waitTimeout, allowUnsafe } = params;
     const store = openStore(params, ctx);
     const hub = hubOf(params, ctx);
     const info = await resolveRevision(hub, modelId, revision);
@@ -92,7 +95,9 @@ export const plan = defineStep({
     const prefix = prefixOf(keyTemplate, source, names, controlPrefix);
     const versions = versionsPrefix(keyTemplate, source, names);
     const shards = cut(files, params.shards);
-    const record: Plan = { schemaVersion: 1, source, selection, prefix, versionsPrefix: versions, replace, rayHash, holdMs, runId, shards };
+    const copyFrom = prefixesToCopyFrom(store, params.copyFrom);
+    const places = { prefix, versionsPrefix: versions, copyFrom };
+    const record: Plan = { schemaVersion: 1, source, selection, ...places, allowUnsafe, replace, rayHash, holdMs, runId, shards };
     const made: ReadPlan = { plan: record, key: planKey(controlPrefix, prefix, info.commit), sha256: sha256Of(planBytes(record)) };
     const common = {
       store,
@@ -102,6 +107,7 @@ export const plan = defineStep({
       source: Buffer.from(sourceRecord(hub, modelId, revision, info)),
       prefix,
       controlPrefix,
+      copyFrom,
       replace,
       rayHash,
       concurrency,

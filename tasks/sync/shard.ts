@@ -4,8 +4,11 @@ import { openPlan } from '../../lib/fanout/open.ts';
 import { filesOf } from '../../lib/fanout/record.ts';
 import { bringShard, hasShard, isPublished, shardFiles } from '../../lib/fanout/shard.ts';
 import type { Hub } from '../../lib/hub/connection.ts';
-import { type HubModel, hubContent } from '../../lib/hub/content.ts';
+import { type HubModel, hubBytes, hubContent } from '../../lib/hub/content.ts';
+import type { Expected } from '../../lib/integrity.ts';
 import type { publishResults } from '../../lib/params/results.ts';
+import { checkContent, type Policy } from '../../lib/policy/policy.ts';
+import { Seen } from '../../lib/policy/seen.ts';
 import { sizeOf } from '../../lib/publish/bring.ts';
 import { prefixesToCopyFrom } from '../../lib/publish/copies.ts';
 import type { SendFile } from '../../lib/publish/publish.ts';
@@ -25,7 +28,8 @@ export interface SyncShardOptions {
   concurrency: number;
   waitTimeout: number;
   copyFrom: readonly string[];
-  sender: (model: HubModel) => SendFile;
+  allowUnsafe: Policy['allowUnsafe'];
+  sender: (model: HubModel, seen: Seen) => SendFile;
 }
 
 /** One pod of many: brings a shard's files, and publishes nothing. What it says of a published model is empty: there is none yet. */
@@ -54,6 +58,11 @@ export async function syncShard(options: SyncShardOptions, ctx: StepContext): Pr
     return results({ ...sums, uploadedBytes: 0, copiedBytes: 0, unchanged: false });
   }
   const model = { hub, source, selection, files: filesOf(read.plan), concurrency };
+  const seen = new Seen();
+  // Whether the licence may be taken, plan has judged: the card lies in the same commit. Its look into pickles saw bytes that nobody keeps.
+  const policy = { allowUnsafe: read.plan.allowUnsafe ?? options.allowUnsafe, allowLicenses: [], denyLicenses: [], requireLicense: false };
+  const byPath = new Map(files.map((file) => [file.path, file]));
+  const open = async (path: string) => hubBytes(model, byPath.get(path) as Expected);
   const outcome = await bringShard({
     store,
     log,
@@ -65,8 +74,9 @@ export async function syncShard(options: SyncShardOptions, ctx: StepContext): Pr
     controlPrefix,
     waitTimeout,
     concurrency,
-    copyFrom: prefixesToCopyFrom(store, options.copyFrom),
-    send: options.sender(model),
+    copyFrom: [...new Set([...prefixesToCopyFrom(store, options.copyFrom), ...(read.plan.copyFrom ?? [])])],
+    inspect: (ended) => checkContent({ policy, files, open, seen, concurrency, signal: ended, log }),
+    send: options.sender(model, seen),
   });
   return results({ ...sums, ...outcome, files: files.length });
 }

@@ -78,7 +78,7 @@ export const sync = defineStep({
     const quantization = method === 'none' ? undefined : quantizationOnTheWay({ ...params, method });
     const store = openStore(params, ctx);
     const hub = hubOf(params, ctx);
-    const sender = (model: HubModel) => senderFor(params, ctx, store, model);
+    const sender = (model: HubModel, seen: Seen) => senderFor(params, ctx, store, model, seen);
     if ('shard' in asked) return await syncShard({ ...params, ...asked, store, hub, sender }, ctx);
     const { modelId } = asked;
     const ends = { hub, store, log: ctx.log, signal: ctx.signal };
@@ -106,7 +106,7 @@ export const sync = defineStep({
       await mayServe(signal);
       await checkContent({ policy: params, files, open, seen, concurrency, signal, log: ctx.log });
     };
-    const send = senderFor(params, ctx, store, model, seen);
+    const send = sender(model, seen);
     const { waitTimeout, runId = randomUUID() } = params;
     const outcome = await publish({ ...common, progress: ctx.progress, runId, waitTimeout, inspect, send });
     return publishedResults(outcome, uri, controlKeys(place.controlPrefix, place.prefix).manifest);
@@ -127,14 +127,14 @@ function missing(what: string): StepError {
 }
 
 /** Sends files of a model on the Hub as they come, and compares them with what a look into them saw. */
-function senderFor({ concurrency, partSize, maxMemory }: Params, ctx: StepContext, store: Store, model: HubModel, seen?: Seen): SendFile {
+function senderFor({ concurrency, partSize, maxMemory }: Params, ctx: StepContext, store: Store, model: HubModel, seen: Seen): SendFile {
   return makeSender({
     store,
-    open: async (file) => (seen === undefined ? hubBytes(model, file) : seen.compare(file.path, hubBytes(model, file))),
+    open: async (file) => seen.compare(file.path, hubBytes(model, file)),
     partSize,
     connections: new Budget(concurrency),
     sources: new Budget(concurrency),
-    buffers: new BufferPool(bufferBytes(maxMemory)),
+    buffers: new BufferPool(bufferBytes(maxMemory, concurrency)),
     progress: ctx.progress,
   });
 }
