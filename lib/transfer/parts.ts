@@ -80,9 +80,10 @@ export async function moveParts({ connections, buffers, partSize, rangeSize, sig
     let before = Promise.resolve();
     for (let offset = job.from; offset < job.size; offset += size) {
       const length = Math.min(size, job.size - offset);
-      const buffer = await buffers.take(length, ended, size);
+      // The last part takes a buffer like those before it: one of its own size would be made while theirs wait for the garbage collector.
+      const { bytes, release } = await buffers.take(offset > job.from ? size : length, ended, size);
       const turn = Promise.withResolvers<void>();
-      const part = move(offset, buffer, before, turn.resolve);
+      const part = move(offset, { bytes: bytes.subarray(0, length), release }, before, turn.resolve);
       before = turn.promise;
       moving.add(part);
       void part.finally(() => moving.delete(part));
