@@ -200,6 +200,32 @@ describe('every container', () => {
   }
 });
 
+const policy = ['allow-licenses', 'allow-unsafe', 'deny-licenses', 'require-license'];
+/** Which step is given what of policy, copies and limits. A shard has the first two from its plan's record. */
+const bounds: Record<string, Record<string, string[]>> = {
+  'import-model': { download: [...policy, 'bandwidth-limit'].sort(), upload: [...policy, 'bandwidth-limit', 'copy-from'].sort() },
+  'sync-model': { plan: [...policy, 'copy-from'].sort(), sync: ['bandwidth-limit'] },
+};
+
+/** The same of a pipeline as it is: only what is passed on as the user gave it. */
+function bounded(
+  calls: readonly { step: string; params: readonly Given[] }[],
+  asGiven: (name: string) => string,
+): Record<string, string[]> {
+  const names = [...policy, 'bandwidth-limit', 'copy-from'];
+  const given = calls.map(
+    ({ step, params }) =>
+      [
+        step,
+        params
+          .filter(({ name, value }) => names.includes(name) && value === asGiven(name))
+          .map(({ name }) => name)
+          .sort(),
+      ] as const,
+  );
+  return Object.fromEntries(given.filter(([, each]) => each.length > 0));
+}
+
 describe('Argo: names that cross', () => {
   const templates = new Map(
     ofKind('WorkflowTemplate').map(({ metadata, spec }) => [
@@ -269,6 +295,15 @@ describe('Argo: names that cross', () => {
     );
     expect(own.length).toBeGreaterThan(20);
     for (const param of own) expect(leaves).toContainEqual(param);
+  });
+
+  test.each(['import-model', 'sync-model'])('policy, copies and limits of %s reach the steps that keep to them', (workflow) => {
+    const own = [...(templates.get(workflow)?.values() ?? [])].flatMap(({ dag, steps }) => [
+      ...(dag?.tasks ?? []),
+      ...(steps ?? []).flat(),
+    ]);
+    const calls = own.map((call) => ({ step: call.templateRef?.template ?? '', params: call.arguments?.parameters ?? [] }));
+    expect(bounded(calls, (name) => `{{workflow.parameters.${name}}}`)).toEqual(bounds[workflow]);
   });
 
   test('compress with a report is the step, and a report', () => {
@@ -394,6 +429,12 @@ describe('Tekton: names that cross', () => {
     const leaves = [...tasks.values()].flatMap(({ params }) => params ?? []);
     expect(pipeline.params?.length).toBeGreaterThan(20);
     for (const param of pipeline.params ?? []) expect(leaves).toContainEqual({ type: 'string', ...param });
+  });
+
+  test.each(['import-model', 'sync-model'])('policy, copies and limits of %s reach the Tasks that keep to them', (name) => {
+    const pipeline = ofKind('Pipeline').find(({ metadata }) => metadata.name === name)?.spec as unknown as TektonSpec;
+    const calls = (pipeline.tasks ?? []).map(({ taskRef, params }) => ({ step: taskRef.name, params: params ?? [] }));
+    expect(bounded(calls, (param) => `$(params.${param})`)).toEqual(bounds[name]);
   });
 
   test.each(ofKind('PipelineRun').map((item) => [item.file, item.spec] as const))(
