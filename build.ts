@@ -43,16 +43,17 @@ const programs = [
   ...commands.map(({ name }) => ({ name, entry: `tasks/${name}/main.ts` })),
 ];
 
-/** The code of compress's threads, as text inside the programs that have compress inside: a program stays one file. */
-const worker = await build({
-  entryPoints: ['lib/compression/worker.ts'],
-  write: false,
-  bundle: true,
-  platform: 'node',
-  target: 'node24',
-  format: 'cjs',
-  minify: true,
-});
+/** The code of a thread, as text inside the programs: a program stays one file. */
+async function threadCode(entry: string): Promise<string> {
+  const options = { write: false, bundle: true, platform: 'node', target: 'node24', format: 'cjs', minify: true } as const;
+  const { outputFiles } = await build({ entryPoints: [entry], ...options });
+  return JSON.stringify(outputFiles[0]?.text);
+}
+
+const threads = {
+  COMPRESS_WORKER: await threadCode('lib/compression/worker.ts'),
+  HASH_WORKER: await threadCode('lib/transfer/hash-worker.ts'),
+};
 
 await rm('dist', { recursive: true, force: true });
 const built = await Promise.all(
@@ -76,7 +77,7 @@ const built = await Promise.all(
       banner: { js: "#!/usr/bin/env node\nconst moduleUrl=require('node:url').pathToFileURL(__filename).href;" },
       define: {
         MODELFERRY_VERSION: JSON.stringify(version),
-        COMPRESS_WORKER: JSON.stringify(worker.outputFiles[0]?.text),
+        ...threads,
         'import.meta.url': 'moduleUrl',
       },
     }),
@@ -97,7 +98,7 @@ const api = await build({
   legalComments: 'linked',
   // CommonJS packages inside ask for Node's modules by require.
   banner: { js: "import{createRequire}from'node:module';const require=createRequire(import.meta.url);" },
-  define: { MODELFERRY_VERSION: JSON.stringify(version), COMPRESS_WORKER: JSON.stringify(worker.outputFiles[0]?.text) },
+  define: { MODELFERRY_VERSION: JSON.stringify(version), ...threads },
 });
 await declareTypes();
 

@@ -36,21 +36,25 @@ export class Verifier {
     this.#gitSha1?.update(bytes);
   }
 
-  /** The sha256 (bare hex). Throws `integrity` with expected and found when size or a digest differ. */
+  /** The sha256 (bare hex). Throws `integrity` as compareFound does. */
   finish(): string {
-    const { path, size, sha256, gitSha1 } = this.#expected;
-    const found = this.#sha256.digest('hex');
-    const compare = (what: string, want: string | number | undefined, got: string | number | undefined) => {
-      if (want === undefined || want === got) return;
-      throw new StepError('integrity', `failed to verify ${path}: ${what} is ${got}, expected ${want}`, {
-        hint: 'run it again; if it stays so, the source serves wrong bytes',
-      });
-    };
-    compare('size', size, this.#size);
-    compare('sha256', sha256, found);
-    compare('git sha1', gitSha1, this.#gitSha1?.digest('hex'));
-    return found;
+    const sha256 = this.#sha256.digest('hex');
+    compareFound(this.#expected, { size: this.#size, sha256, gitSha1: this.#gitSha1?.digest('hex') });
+    return sha256;
   }
+}
+
+/** Throws `integrity` with expected and found when size or a digest differ. */
+export function compareFound(expected: Expected, found: Pick<Expected, 'size' | 'sha256' | 'gitSha1'>): void {
+  const compare = (what: string, want: string | number | undefined, got: string | number | undefined) => {
+    if (want === undefined || want === got) return;
+    throw new StepError('integrity', `failed to verify ${expected.path}: ${what} is ${got}, expected ${want}`, {
+      hint: 'run it again; if it stays so, the source serves wrong bytes',
+    });
+  };
+  compare('size', expected.size, found.size);
+  compare('sha256', expected.sha256, found.sha256);
+  compare('git sha1', expected.gitSha1, found.gitSha1);
 }
 
 /** sha256 of bytes in memory, bare hex. */

@@ -7,6 +7,7 @@ import { type BufferPool, sizeForAll } from '../transfer/buffers.ts';
 import { moveParts } from '../transfer/parts.ts';
 import { type Brought, marksOf, rightSha256 } from './inventory.ts';
 import type { SendFile } from './options.ts';
+import { partsVerifier } from './part-hash.ts';
 import { cutting, partSizeFor } from './part-size.ts';
 import type { OpenedUpload, Uploads } from './uploads.ts';
 
@@ -139,7 +140,7 @@ async function readAndSend(
   const { partSize } = upload;
   // Half of the buffers are on their way in, the other half out.
   const rangeSize = sizeForAll(partSize, buffers.total, sources.total + connections.total);
-  const verifier = new Verifier(file);
+  using verifier = partsVerifier(file);
   const parts: UploadedPart[] = [];
   await moveParts(
     { connections: sources, buffers, partSize, rangeSize, signal },
@@ -166,7 +167,7 @@ async function readAndSend(
       },
     },
   );
-  return { parts, sha256: verifier.finish() };
+  return { parts, sha256: await verifier.finish() };
 }
 
 /** A complete whose answer was lost is found by what the object's metadata says of its bytes. */

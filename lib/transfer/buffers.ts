@@ -69,6 +69,7 @@ export class BufferPool {
       while (this.#made + capacity > this.#budget.total && buffers.pop()) this.#made -= size;
     }
     this.#made += capacity;
-    return Buffer.allocUnsafeSlow(capacity);
+    // Shared memory: a thread may hash what is in it.
+    return Buffer.from(new SharedArrayBuffer(capacity));
   }
 }

@@ -21,8 +21,8 @@ export interface PartsJob {
   partSize?: number | undefined;
   /** Fills `into` with the bytes from `offset`; called for several parts at once. Retries are its own matter. */
   read: (offset: number, into: Buffer, signal: AbortSignal) => Promise<void>;
-  /** Gets every byte once, in order. */
-  hash: { update(bytes: Uint8Array): void };
+  /** Gets every byte once, in order; the next ones when it is settled. */
+  hash: { update(bytes: Uint8Array): unknown };
   /**
    * Takes a part where it belongs. Called once for each part, in order, after it was hashed, but not only after the one before was taken:
    * who needs that waits itself. The bytes are its own until its promise is settled.
@@ -62,7 +62,8 @@ export async function moveParts({ connections, buffers, partSize, rangeSize, sig
       for (const { range, come } of ranges) {
         await come;
         ended.throwIfAborted();
-        job.hash.update(range);
+        await job.hash.update(range);
+        ended.throwIfAborted();
       }
       const taken = job.take(bytes, offset, ended);
       handedOn();
