@@ -10,7 +10,7 @@ export interface LentBuffer {
 const runtimeBytes = 170 * 1024 ** 2;
 const smallestShare = 16 * 1024 ** 2;
 /** Those eight connections are in it; each one more takes so many bytes (measured: 64 of them and their smaller parts 20 to 40 MB more). */
-const [usualConnections, connectionBytes] = [8, 256 * 1024];
+const [usualConnections, connectionBytes] = [8, 384 * 1024];
 
 /** How many bytes part buffers may take so that the process stays under `maxMemory` bytes resident with so many connections to each end. */
 export function bufferBytes(maxMemory: number, connections: number): number {
