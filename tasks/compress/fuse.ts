@@ -175,7 +175,7 @@ async function publishWhole({ manifest, folder }: Found, params: FuseParams, opt
     partSize,
     connections: new Budget(concurrency),
     sources: new Budget(readsAtOnce),
-    buffers: new BufferPool(bufferBytes(maxMemory)),
+    buffers: new BufferPool(bufferBytes(maxMemory, concurrency)),
     progress,
   });
   const inspect = inspectOf(params, { ...manifest, folder, uri }, manifest.files, log);
