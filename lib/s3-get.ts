@@ -28,7 +28,7 @@ export async function s3Get(key: string, { settings, retries, stallTimeout, sign
   const doing = `get ${key} from bucket ${settings.bucket}`;
   const region = await regionOf(settings);
   const url = objectUrl(key, settings, region);
-  return await retry({ retries, signal, log, what: doing }, async () => {
+  const ask = async () => {
     const headers = await signedHeaders(url, settings, region);
     const answer = await send(url.href, { headers, signal, stallTimeout });
     const body = await readBody(answer);
@@ -38,7 +38,8 @@ export async function s3Get(key: string, { settings, retries, stallTimeout, sign
     const code = elementOf(text, 'Code');
     if (answer.status === 404 && code === 'NoSuchKey') return undefined;
     throw failure(doing, url, answer, code, elementOf(text, 'Message'));
-  });
+  };
+  return await retry({ retries, signal, log, what: doing }, () => byItsClock(url, ask));
 }
 
 /**
@@ -62,7 +63,7 @@ export async function s3GetRange(
     filled += bytes;
     onBytes?.(bytes);
   };
-  await retry({ retries, signal, log, what: doing }, async () => {
+  const ask = async () => {
     const range = `bytes=${offset + filled}-${offset + into.length - 1}`;
     const headers: Record<string, string> = { ...(await signedHeaders(url, settings, region)), range };
     if (etag !== undefined) headers['if-match'] = `"${etag}"`;
@@ -80,7 +81,29 @@ export async function s3GetRange(
       else throw await refused(doing, url, answer);
     }
     if (filled < into.length) throw new StepError('transient', `failed to ${doing}: cut after ${filled} of ${into.length} bytes`);
-  });
+  };
+  await retry({ retries, signal, log, what: doing }, () => byItsClock(url, ask));
+}
+
+/** How far (ms) a store's clock is ahead of ours, by origin, since it refused a signature for it: the SDK's client corrects itself in the same way. */
+const clockAhead = new Map<string, number>();
+/** A request is on its way for less. */
+const sameClockMs = 60_000;
+
+/** Asks once more when the store refused the time of the signature and told its own. */
+async function byItsClock<T>({ origin }: URL, ask: () => Promise<T>): Promise<T> {
+  const before = clockAhead.get(origin);
+  try {
+    return await ask();
+  } catch (error) {
+    if (clockAhead.get(origin) === before) throw error;
+    return await ask();
+  }
+}
+
+function learnClock({ origin }: URL, { headers }: Pick<HttpAnswer, 'headers'>): void {
+  const ahead = Date.parse(String(headers.date)) - Date.now();
+  if (Math.abs(ahead - (clockAhead.get(origin) ?? 0)) > sameClockMs) clockAhead.set(origin, ahead);
 }
 
 /** The answer has exactly that range; a server without ranges is as good when the whole was asked for. */
@@ -120,6 +143,7 @@ export function objectUrl(key: string, { endpoint, bucket, pathStyle }: S3Settin
 }
 
 function failure(doing: string, url: URL, { status, headers }: HttpAnswer, code: string, message: string): StepError {
+  if (code === 'RequestTimeTooSkewed') learnClock(url, { headers });
   if (code === '') {
     const type = headers['content-type'] ?? 'an answer of no type';
     const kind = s3Kind('', status) ?? 'usage';
@@ -142,7 +166,8 @@ async function signedHeaders(url: URL, settings: S3Settings, region: string): Pr
   const signer = new SignatureV4({ service: 's3', region, credentials, sha256: Sha256, uriEscapePath: false });
   const { protocol, hostname, host, pathname, port } = url;
   const request = { method: 'GET', protocol, hostname, path: pathname, headers: { host }, ...(port ? { port: Number(port) } : {}) };
-  return (await signer.sign(request)).headers;
+  const signingDate = new Date(Date.now() + (clockAhead.get(url.origin) ?? 0));
+  return (await signer.sign(request, { signingDate })).headers;
 }
 
 /** Node's own hash in the form that the signer asks for. */

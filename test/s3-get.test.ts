@@ -7,7 +7,7 @@ import { s3Params } from '../lib/params/groups.ts';
 import { readParams } from '../lib/params/read.ts';
 import { S3Connection } from '../lib/s3/connection.ts';
 import { S3Store } from '../lib/s3/store.ts';
-import { objectUrl, s3Get } from '../lib/s3-get.ts';
+import { objectUrl, s3Get, s3GetRange } from '../lib/s3-get.ts';
 import { type S3Settings, s3Settings } from '../lib/s3-settings.ts';
 import { FakeS3, s3Answer } from './fakes/s3.ts';
 import { FakeServer } from './fakes/server.ts';
@@ -74,6 +74,24 @@ describe('a store that goes wrong', () => {
       message: expect.stringContaining('AccessDenied (403)'),
     });
     expect(fake.seen(/denied/)).toHaveLength(1);
+  });
+
+  test('and has another clock is asked by its own, once for all that follows', async () => {
+    const ahead = await new FakeS3({ clockAheadMs: 3_600_000, maxClockSkewMs: 900_000 }).listen();
+    ahead.createBucket('models');
+    const settings = settingsOf({ ...fakeEnv(), S3_ENDPOINT: ahead.origin });
+    expect(await s3Get('x', { ...common, retries: 0, settings })).toBeUndefined();
+    const range = s3GetRange('x', 0, Buffer.alloc(4), { ...common, retries: 0, settings });
+    await expect(range).rejects.toMatchObject({ kind: 'not-found' });
+    // Two for the first read; a range that is refused is asked for again for the words of the answer.
+    expect(ahead.seen(/GET/)).toHaveLength(4);
+    await ahead.close();
+  });
+
+  test('that has another clock at every answer is not asked for ever', async () => {
+    fake.fail({ on: /GET .*\/skewed/, times: 9, answer: s3Answer('RequestTimeTooSkewed') });
+    await expect(get('skewed', fakeEnv())).rejects.toMatchObject({ kind: 'denied', hint: expect.stringContaining('clock') });
+    expect(fake.seen(/skewed/)).toHaveLength(1);
   });
 
   test('that is none is told so', async () => {

@@ -5,7 +5,7 @@ import type { S3Settings } from '../s3-settings.ts';
 import { retry } from '../transfer/retry.ts';
 import type { ChecksumMode } from './checksums.ts';
 import { makeClient } from './client.ts';
-import { s3Error } from './errors.ts';
+import { isOfClock, s3Error } from './errors.ts';
 import type { Conditions } from './probe.ts';
 
 export interface S3Options {
@@ -60,8 +60,10 @@ export class S3Connection {
   async send<T>(doing: string, work: (client: S3Client, sent: Sent) => Promise<T>): Promise<T> {
     const { retries, signal, log } = this.options;
     return await retry({ retries, signal, log, what: `${doing} in ${this.uri}` }, async () => {
+      const ask = async () => await work(await this.#connect(), { abortSignal: signal });
       try {
-        return await work(await this.#connect(), { abortSignal: signal });
+        // The client signs by the store's clock from then on.
+        return await ask().catch((error) => (isOfClock(error) ? ask() : Promise.reject(error)));
       } catch (error) {
         throw s3Error(error, `${doing} in ${this.uri}`, signal);
       }

@@ -44,3 +44,9 @@ export function statusOf(error: unknown): number | undefined {
 export function isUnexplained(error: unknown): boolean {
   return [301, 307, 400, 403].includes(statusOf(error) ?? 0);
 }
+
+/** True where the store refused the time of a signature and its answer told the store's own, which the SDK's client has taken over (a HEAD has no code). */
+export function isOfClock(error: unknown): boolean {
+  if (!(error instanceof S3ServiceException)) return false;
+  return error.name === 'RequestTimeTooSkewed' || (error.$metadata as { clockSkewCorrected?: boolean }).clockSkewCorrected === true;
+}

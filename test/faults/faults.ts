@@ -135,6 +135,6 @@ export const faults: readonly NamedFault[] = [
   inWorld('TLS silent in the handshake', 'tls', false, meddledTls({ mute: true })),
   inWorld('TLS broken in the middle of what comes', 'tls', true, meddledTls({ times: 2, spoilAfter: 300_000 })),
   inWorld('TLS broken in the middle of what is sent', 'tls', true, meddledTls({ times: 2, spoilSentAfter: 300_000 })),
-  inWorld('S3 an hour ahead of our clock', 's3', false, { options: { s3: { clockAheadMs: hour, maxClockSkewMs: 900_000 } } }),
+  inWorld('S3 an hour ahead of our clock', 's3', true, { options: { s3: { clockAheadMs: hour, maxClockSkewMs: 900_000 } } }),
   inWorld('listings that come late', 's3', true, { options: { s3: { listsLateMs: secondsLate } } }),
 ];
