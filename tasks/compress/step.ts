@@ -40,7 +40,8 @@ export const compress = defineStep({
     ...reportParams,
     fuseUpload: {
       type: 'boolean',
-      description: 'Publish the smaller model while it is made: its weights never touch the disk, and upload finds it published.',
+      description:
+        'Publish the smaller model while it is made: its weights never touch the disk.\n\nThe upload behind it finds it published.',
       default: false,
       'x-group': 'Publishing',
     },
