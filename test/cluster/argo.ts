@@ -13,7 +13,7 @@ interface Node {
   templateName?: string;
   startedAt?: string;
   finishedAt?: string;
-  outputs?: { exitCode?: string; parameters?: { name: string; value: string }[] };
+  outputs?: { exitCode?: string; parameters?: { name: string; value: string }[]; artifacts?: { name: string; s3?: { key?: string } }[] };
   templateRef?: { template: string };
 }
 

@@ -21,7 +21,7 @@ export async function keysOf(bucket: string, prefix = ''): Promise<string[]> {
   return Contents.map(({ Key = '' }) => Key);
 }
 
-async function bytesAt(bucket: string, key: string): Promise<Uint8Array> {
+export async function bytesAt(bucket: string, key: string): Promise<Uint8Array> {
   const { Body } = await s3Client.send(new GetObjectCommand({ Bucket: bucket, Key: key }));
   return (await Body?.transformToByteArray()) ?? new Uint8Array();
 }

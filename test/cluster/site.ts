@@ -14,6 +14,8 @@ export interface SiteOptions {
   enforce?: 'restricted';
   /** With the fsGroup that plain Kubernetes needs; default true. */
   plainKubernetes?: boolean;
+  /** More components of workflows/, by the names of their folders. */
+  components?: readonly string[];
 }
 
 /** A namespace with the wiring installed as a user would, a fake Hub, and credentials. */
@@ -32,14 +34,14 @@ const locked = {
   seccompProfile: { type: 'RuntimeDefault' },
 };
 
-export async function openSite({ enforce, plainKubernetes = true }: SiteOptions = {}): Promise<Site> {
+export async function openSite({ enforce, plainKubernetes = true, components = [] }: SiteOptions = {}): Promise<Site> {
   const id = randomBytes(3).toString('hex');
   const namespace = `modelferry-test-${id}`;
   const bucket = namespace;
   const labels = enforce ? { 'pod-security.kubernetes.io/enforce': enforce } : {};
   await applyObjects('default', [{ apiVersion: 'v1', kind: 'Namespace', metadata: { name: namespace, labels } }]);
   await makeBucket(bucket);
-  await install(namespace, plainKubernetes);
+  await install(namespace, plainKubernetes ? ['plain-kubernetes', ...components] : components);
   await applyObjects(namespace, [
     {
       apiVersion: 'v1',
@@ -118,7 +120,7 @@ export async function giveToken(namespace: string, name: string, token: string):
 }
 
 /** `kubectl apply -k` of an overlay on both folders that only says which namespace and image. */
-async function install(namespace: string, plainKubernetes: boolean): Promise<void> {
+async function install(namespace: string, components: readonly string[]): Promise<void> {
   const dir = join(root, '.cache/cluster', namespace);
   const at = (path: string) => relative(dir, join(root, path));
   const [, name, tag] = /^(.*?)(?::([^/]+))?$/.exec(settings.image) ?? [];
@@ -127,7 +129,7 @@ async function install(namespace: string, plainKubernetes: boolean): Promise<voi
     kind: 'Kustomization',
     namespace,
     resources: [at('workflows'), at('tekton')],
-    components: plainKubernetes ? [at('workflows/plain-kubernetes')] : [],
+    components: components.map((component) => at(`workflows/${component}`)),
     transformers: ['image.yaml'],
   };
   const image = {
