@@ -201,10 +201,10 @@ describe('every container', () => {
 });
 
 const policy = ['allow-licenses', 'allow-unsafe', 'deny-licenses', 'require-license'];
-/** Which step is given what of policy, copies and limits. A shard has the first two from its plan's record. */
+/** Which step is given what of policy, lint, copies and limits. A shard has the first two from its plan's record. */
 const bounds: Record<string, Record<string, string[]>> = {
-  'import-model': { download: [...policy, 'bandwidth-limit'].sort(), upload: [...policy, 'bandwidth-limit', 'copy-from'].sort() },
-  'sync-model': { plan: [...policy, 'copy-from'].sort(), sync: ['bandwidth-limit'] },
+  'import-model': { download: [...policy, 'bandwidth-limit'].sort(), upload: [...policy, 'bandwidth-limit', 'copy-from', 'lint'].sort() },
+  'sync-model': { plan: [...policy, 'copy-from', 'lint'].sort(), sync: ['bandwidth-limit'] },
 };
 
 /** The same of a pipeline as it is: only what is passed on as the user gave it. */
@@ -212,7 +212,7 @@ function bounded(
   calls: readonly { step: string; params: readonly Given[] }[],
   asGiven: (name: string) => string,
 ): Record<string, string[]> {
-  const names = [...policy, 'bandwidth-limit', 'copy-from'];
+  const names = [...policy, 'bandwidth-limit', 'copy-from', 'lint'];
   const given = calls.map(
     ({ step, params }) =>
       [
