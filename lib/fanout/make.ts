@@ -1,12 +1,12 @@
-import { kindOf } from '../errors.ts';
 import { checkKeys } from '../paths.ts';
-import { Claim } from '../publish/claim.ts';
+import type { Claim } from '../publish/claim.ts';
 import { claimBytes, parseClaim } from '../publish/claim-record.ts';
+import { underClaim } from '../publish/claimed.ts';
 import { controlKeys, type Published, readPublished } from '../publish/control.ts';
 import { checkPlace, inventoryOf, look, refuseForeign } from '../publish/look.ts';
 import type { PublishOptions } from '../publish/options.ts';
 import { shardClaimKey } from '../publish/shard-claims.ts';
-import { Uploads } from '../publish/uploads.ts';
+import type { Uploads } from '../publish/uploads.ts';
 import { shardNames, sourceKey } from './place.ts';
 import { joined, planBytes, type ReadPlan, runIdOf } from './record.ts';
 
@@ -18,7 +18,7 @@ export type MakePlanOptions = Omit<PublishOptions, 'send' | 'progress' | 'runId'
  * Throws as publish does. A plan that is made again is the same one, and goes on as it stands.
  */
 export async function makePlan(options: MakePlanOptions, made: ReadPlan): Promise<Published | undefined> {
-  const { store, log, prefix, controlPrefix, content } = options;
+  const { store, log, prefix, controlPrefix } = options;
   const keys = controlKeys(controlPrefix, prefix);
   await checkPlace(options, keys);
   checkKeys(shardNames(made.plan.shards.length).map((shard) => shardClaimKey(made.key, shard)));
@@ -28,56 +28,20 @@ export async function makePlan(options: MakePlanOptions, made: ReadPlan): Promis
     log.info({ plan: made.key }, 'this plan stands already');
     return undefined;
   }
-  const { conditionalWrites } = await store.probe(keys.probe);
-  if (!conditionalWrites)
-    log.warn({ store: store.uri }, 'this store has no conditional writes: let only one run at a time publish a model');
-  const claim = await Claim.take({
-    store,
-    key: keys.claim,
-    runId: runIdOf(made),
-    contentDigest: content.digest,
-    waitTimeout: options.waitTimeout,
-    signal: options.signal,
-    log,
-    done: async () => (await look(options, keys)) !== undefined,
-    timing: options.claimTiming,
-  });
-  if (claim === undefined) return await look(options, keys);
-  return await planClaimed(options, made, claim);
-}
-
-async function planClaimed(options: MakePlanOptions, made: ReadPlan, claim: Claim): Promise<Published | undefined> {
-  const { store, log, prefix, controlPrefix, content } = options;
-  const keys = controlKeys(controlPrefix, prefix);
-  const uploads = new Uploads(store, claim, log);
-  const signal = AbortSignal.any([options.signal, claim.signal]);
-  try {
-    const done = await look(options, keys);
-    if (done) {
-      await uploads.abandon(prefix);
-      await claim.drop();
-      return done;
-    }
+  const target = { keys, folder: prefix, look: () => look(options, keys) };
+  const ended = await underClaim({ ...options, runId: runIdOf(made) }, target, async (signal, claim, uploads) => {
     const inventory = await inventoryOf(options, keys, await readPublished(store, keys.manifest));
     refuseForeign(inventory, options);
     await options.inspect?.(signal);
-    const missing = content.files.filter((file) => !inventory.right.has(file.path));
+    const missing = options.content.files.filter((file) => !inventory.right.has(file.path));
     await uploads.adopt(prefix, missing);
     await handOn(options, made, claim, uploads);
     signal.throwIfAborted();
     await store.put(sourceKey(made.key), options.source);
     await store.put(made.key, planBytes(made.plan));
     await claim.handOver(joined(made));
-    return undefined;
-  } catch (error) {
-    const reason = signal.aborted ? signal.reason : error;
-    if (['transient', 'terminated', 'bug'].includes(kindOf(reason))) await claim.release();
-    else {
-      await uploads.abandon(prefix);
-      await claim.drop();
-    }
-    throw reason;
-  }
+  });
+  return 'published' in ended ? ended.published : undefined;
 }
 
 /** True when the claim is this plan's and its record is there: an earlier try got that far, or a person asked twice. */

@@ -1,7 +1,8 @@
-import { kindOf, StepError } from '../errors.ts';
+import { StepError } from '../errors.ts';
 import type { Expected } from '../integrity.ts';
 import { bring } from '../publish/bring.ts';
 import { Claim } from '../publish/claim.ts';
+import { giveUp } from '../publish/claimed.ts';
 import type { Content } from '../publish/content.ts';
 import { type ControlKeys, controlKeys, readPublished } from '../publish/control.ts';
 import { type Brought, takeInventory } from '../publish/inventory.ts';
@@ -135,11 +136,7 @@ async function bringClaimed(options: ShardOptions, files: readonly Expected[], k
     // A later try of this shard may have ended our uploads, which looks like a failure of the store: its uploads must not be touched.
     if (!signal.aborted) await own.confirm().catch(() => {});
     const reason = signal.aborted ? signal.reason : error;
-    if (['transient', 'terminated', 'bug'].includes(kindOf(reason))) await own.release();
-    else {
-      await uploads.abandon(prefix);
-      await own.drop();
-    }
+    await giveUp(own, uploads, prefix, reason);
     throw reason;
   }
 }

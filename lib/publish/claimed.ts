@@ -48,53 +48,64 @@ export type ClaimedOptions = Pick<PublishOptions, 'store' | 'log' | 'signal' | '
 
 /** Does the work under a claim, unless it is done already or another run does it meanwhile. A failure leaves what a rerun can use, and no more. */
 export async function publishClaimed(options: ClaimedOptions, target: Target): Promise<PublishOutcome> {
-  const { store, log, content } = options;
-  const { uri, keys, look } = target;
   const before = await publishedBefore(options, target);
   if (before) return before;
+  const ended = await underClaim(options, target, async (signal, claim, uploads) => {
+    const outcome = await target.work(signal, claim, uploads);
+    await claim.drop();
+    return outcome;
+  });
+  return 'published' in ended ? unchanged(ended.published, options.log, target.uri) : ended.result;
+}
+
+/**
+ * Takes the claim and works under it; `work` ends the claim. Gives what was published meanwhile instead, with the claim dropped. Its signal ends with the
+ * claim too.
+ */
+export async function underClaim<T>(
+  options: ClaimedOptions,
+  { keys, folder, look }: Pick<Target, 'keys' | 'folder' | 'look'>,
+  work: (signal: AbortSignal, claim: Claim, uploads: Uploads) => Promise<T>,
+): Promise<{ published: Published } | { result: T }> {
+  const { store, log, content, runId, waitTimeout, claimTiming } = options;
   const { conditionalWrites } = await store.probe(keys.probe);
   if (!conditionalWrites)
     log.warn({ store: store.uri }, 'this store has no conditional writes: let only one run at a time publish a model');
   const claim = await Claim.take({
     store,
     key: keys.claim,
-    runId: options.runId,
+    runId,
     contentDigest: content.digest,
-    waitTimeout: options.waitTimeout,
+    waitTimeout,
     signal: options.signal,
     log,
     done: async () => (await look()) !== undefined,
-    ...(options.claimTiming ? { timing: options.claimTiming } : {}),
+    timing: claimTiming,
   });
-  if (claim === undefined) return unchanged((await look()) as Published, log, uri);
-  return await workClaimed(options, target, claim);
-}
-
-async function workClaimed(options: ClaimedOptions, { uri, folder, look, work }: Target, claim: Claim): Promise<PublishOutcome> {
-  const { store, log } = options;
+  if (claim === undefined) return { published: (await look()) as Published };
   const signal = AbortSignal.any([options.signal, claim.signal]);
   const uploads = new Uploads(store, claim, log);
   try {
     // Another run may have published between the look and the claim.
-    const done = await look();
-    if (done) {
+    const published = await look();
+    if (published) {
       await uploads.abandon(folder);
       await claim.drop();
-      return unchanged(done, log, uri);
+      return { published };
     }
-    const outcome = await work(signal, claim, uploads);
-    await claim.drop();
-    return outcome;
+    return { result: await work(signal, claim, uploads) };
   } catch (error) {
     const reason = signal.aborted ? signal.reason : error;
-    const resumable = ['transient', 'terminated', 'bug'].includes(kindOf(reason));
-    if (resumable) await claim.release();
-    else {
-      await uploads.abandon(folder);
-      await claim.drop();
-    }
+    await giveUp(claim, uploads, folder, reason);
     throw reason;
   }
+}
+
+/** Ends a claim after a failure: what a rerun can use stays, else uploads below `folder` are aborted. */
+export async function giveUp(claim: Claim, uploads: Uploads, folder: string, reason: unknown): Promise<void> {
+  if (['transient', 'terminated', 'bug'].includes(kindOf(reason))) return await claim.release();
+  await uploads.abandon(folder);
+  await claim.drop();
 }
 
 function unchanged(published: Published, log: Log, uri: string): PublishOutcome {
