@@ -42,6 +42,12 @@ async function isSame(model: HubModel, published: Manifest): Promise<boolean> {
   return unknown.every((file, index) => there.get(file.path)?.sha256 === digests[index]);
 }
 
+/** Opens a file of the model by its path, which the listing must have. */
+export function openerOf(model: HubModel): (path: string) => Promise<ByteSource> {
+  const byPath = new Map(model.files.map((file) => [file.path, file]));
+  return async (path) => hubBytes(model, byPath.get(path) as Expected);
+}
+
 /** True when a published model is of these files of that commit, or made of them: a commit names its bytes. */
 export function isOfSource({ source: { repo, commit }, selection }: Manifest, source: Manifest['source'], asked: Selection): boolean {
   const patterns = (value: Selection) => JSON.stringify([value.allowPatterns, value.ignorePatterns, value.profile]);

@@ -186,6 +186,16 @@ export const policyParams = group('Policy', {
   requireLicense: { type: 'boolean', description: 'Take no model whose card names no licence.', default: false },
 });
 
+/** Of every step that publishes: where a model goes, and by which rules. */
+export const destinationParams = {
+  ...s3Params,
+  ...storeDirParams,
+  ...publishParams,
+  ...copyParams,
+  ...policyParams,
+  ...lintParams,
+} as const;
+
 export const waitParams = group('Waiting', {
   waitTimeout: { ...seconds('1h'), description: 'Wait so long for another run that works on the same model.' },
 });

@@ -7,37 +7,9 @@ import { lintProfileOf } from '../lint/lint.ts';
 import { lintFolder } from '../lint/local.ts';
 import type { Log } from '../log.ts';
 import type { Selection } from '../manifest.ts';
-import { type Identity, namesOf, prefixOf, versionsPrefix } from '../naming.ts';
 import type { GroupValues } from '../params/declare.ts';
-import type { copyParams, lintParams, namingParams, publishParams, s3Params, transferParams } from '../params/groups.ts';
-import type { Store } from '../store.ts';
+import type { lintParams } from '../params/groups.ts';
 import type { ModelFolder } from '../workspace.ts';
-import { prefixesToCopyFrom } from './copies.ts';
-import { placeOf } from './model-place.ts';
-
-export type PublishingParams = GroupValues<typeof namingParams> &
-  GroupValues<typeof publishParams> &
-  GroupValues<typeof copyParams> &
-  Pick<GroupValues<typeof s3Params>, 'keyTemplate' | 'controlPrefix'> &
-  Pick<GroupValues<typeof transferParams>, 'concurrency'>;
-
-/** Where a model of a workspace goes in a store, and by which rules. */
-export function publishingOf(params: PublishingParams, store: Store, identity: Identity) {
-  const { keyTemplate, controlPrefix, replace, rayHash, concurrency } = params;
-  const names = namesOf(identity, params);
-  const prefix = prefixOf(keyTemplate, identity, names, controlPrefix);
-  return {
-    uri: `${store.uri}/${placeOf(controlPrefix, prefix, identity.method).path}`,
-    store,
-    prefix,
-    controlPrefix,
-    versionsPrefix: versionsPrefix(keyTemplate, identity, names),
-    copyFrom: prefixesToCopyFrom(store, params.copyFrom),
-    replace,
-    rayHash,
-    concurrency,
-  };
-}
 
 /** A model in a workspace, before it is published. */
 export interface Candidate {

@@ -10,15 +10,16 @@ import { sha256Of } from '../../lib/integrity.ts';
 import { openFilesOf } from '../../lib/local/open-file.ts';
 import { withLock } from '../../lib/lock.ts';
 import type { Derived, Manifest } from '../../lib/manifest.ts';
-import { openStore, type StoreParams } from '../../lib/open-store.ts';
+import { openStore } from '../../lib/open-store.ts';
 import type { GroupValues } from '../../lib/params/declare.ts';
-import type { lintParams, policyParams, transferParams, waitParams } from '../../lib/params/groups.ts';
+import type { destinationParams, namingParams, transferParams, waitParams } from '../../lib/params/groups.ts';
 import { type ManifestResults, resultsOf } from '../../lib/pass-on.ts';
 import { checkContent, checkKnown } from '../../lib/policy/policy.ts';
 import { contentOf } from '../../lib/publish/content.ts';
 import { controlKeys } from '../../lib/publish/control.ts';
-import { type Candidate, checkFolder, type PublishingParams, publishingOf, sourceOf, termsOf } from '../../lib/publish/from-workspace.ts';
+import { type Candidate, checkFolder, sourceOf, termsOf } from '../../lib/publish/from-workspace.ts';
 import { findUnchanged, type PublishOptions, type PublishOutcome, publish } from '../../lib/publish/publish.ts';
+import { publishingOf } from '../../lib/publish/publishing.ts';
 import { makeSender } from '../../lib/publish/send.ts';
 import { Budget } from '../../lib/transfer/budget.ts';
 import { BufferPool, bufferBytes } from '../../lib/transfer/buffers.ts';
@@ -34,10 +35,8 @@ import { type Asked, checkLinks, type Found, findSource, goneSource, isWhole, ma
 
 export type FuseParams = Given &
   Asked &
-  StoreParams &
-  PublishingParams &
-  GroupValues<typeof policyParams> &
-  GroupValues<typeof lintParams> &
+  GroupValues<typeof namingParams> &
+  GroupValues<typeof destinationParams> &
   GroupValues<typeof transferParams> &
   GroupValues<typeof waitParams> & { removeSource: boolean; reportDir?: string | undefined };
 

@@ -9,6 +9,7 @@ import { type Given, type Quantization, quantizationOf } from '../../lib/compres
 import type { StepContext } from '../../lib/define-step.ts';
 import { StepError } from '../../lib/errors.ts';
 import { hubBytes, hubManifest, isOfSource } from '../../lib/hub/content.ts';
+import { type Ends, findTarget, type TargetParams } from '../../lib/hub/target.ts';
 import { sha256Of } from '../../lib/integrity.ts';
 import { checkServing } from '../../lib/lint/gate.ts';
 import { lintModel, lintProfileOf } from '../../lib/lint/lint.ts';
@@ -24,7 +25,6 @@ import { findUnchanged, type PublishOutcome, planPublish, publish } from '../../
 import type { ByteSource } from '../../lib/publish/send.ts';
 import { Budget } from '../../lib/transfer/budget.ts';
 import { ReadAhead } from '../../lib/transfer/read-ahead.ts';
-import { type Ends, findTarget, type TargetParams } from './target.ts';
 
 export type QuantizedParams = TargetParams &
   GroupValues<typeof runParams> &

@@ -4,8 +4,7 @@ import { openPlan } from '../../lib/fanout/open.ts';
 import { filesOf } from '../../lib/fanout/record.ts';
 import { bringShard, hasShard, isPublished, shardFiles } from '../../lib/fanout/shard.ts';
 import type { Hub } from '../../lib/hub/connection.ts';
-import { type HubModel, hubBytes, hubContent } from '../../lib/hub/content.ts';
-import type { Expected } from '../../lib/integrity.ts';
+import { type HubModel, hubContent, openerOf } from '../../lib/hub/content.ts';
 import type { publishResults } from '../../lib/params/results.ts';
 import { checkContent, type Policy } from '../../lib/policy/policy.ts';
 import { Seen } from '../../lib/policy/seen.ts';
@@ -61,8 +60,6 @@ export async function syncShard(options: SyncShardOptions, ctx: StepContext): Pr
   const seen = new Seen();
   // Whether the licence may be taken, plan has judged: the card lies in the same commit. Its look into pickles saw bytes that nobody keeps.
   const policy = { allowUnsafe: read.plan.allowUnsafe ?? options.allowUnsafe, allowLicenses: [], denyLicenses: [], requireLicense: false };
-  const byPath = new Map(files.map((file) => [file.path, file]));
-  const open = async (path: string) => hubBytes(model, byPath.get(path) as Expected);
   const outcome = await bringShard({
     store,
     log,
@@ -75,7 +72,7 @@ export async function syncShard(options: SyncShardOptions, ctx: StepContext): Pr
     waitTimeout,
     concurrency,
     copyFrom: [...new Set([...prefixesToCopyFrom(store, options.copyFrom), ...(read.plan.copyFrom ?? [])])],
-    inspect: (ended) => checkContent({ policy, files, open, seen, concurrency, signal: ended, log }),
+    inspect: (ended) => checkContent({ policy, files, open: openerOf(model), seen, concurrency, signal: ended, log }),
     send: options.sender(model, seen),
   });
   return results({ ...sums, ...outcome, files: files.length });

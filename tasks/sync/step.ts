@@ -3,31 +3,24 @@ import { defineStep, type StepContext } from '../../lib/define-step.ts';
 import { StepError } from '../../lib/errors.ts';
 import { hubOf } from '../../lib/hub/connection.ts';
 import { type HubModel, hubBytes, hubContent } from '../../lib/hub/content.ts';
-import { lintHub } from '../../lib/hub/lint.ts';
-import { checkServing } from '../../lib/lint/gate.ts';
-import { lintProfileOf } from '../../lib/lint/lint.ts';
+import { checkHubServing, inspectHub } from '../../lib/hub/inspection.ts';
+import { findTarget } from '../../lib/hub/target.ts';
 import { openStore } from '../../lib/open-store.ts';
 import { schema, type ValuesOf } from '../../lib/params/declare.ts';
 import {
   compressionParams,
-  copyParams,
+  destinationParams,
   hubParams,
-  lintParams,
   modelParams,
   namingParams,
   networkParams,
   planParams,
-  policyParams,
-  publishParams,
   runParams,
-  s3Params,
   selectionParams,
-  storeDirParams,
   transferParams,
   waitParams,
 } from '../../lib/params/groups.ts';
 import { publishResults } from '../../lib/params/results.ts';
-import { checkContent } from '../../lib/policy/policy.ts';
 import { Seen } from '../../lib/policy/seen.ts';
 import { controlKeys } from '../../lib/publish/control.ts';
 import { cuttingOf } from '../../lib/publish/part-size.ts';
@@ -40,7 +33,6 @@ import { Budget } from '../../lib/transfer/budget.ts';
 import { BufferPool, bufferBytes } from '../../lib/transfer/buffers.ts';
 import { quantizationOnTheWay, syncQuantized } from './quantized.ts';
 import { syncShard } from './shard.ts';
-import { findTarget } from './target.ts';
 
 const { manifest: _, ...syncResults } = publishResults;
 const { removeSource: __, ...quantizationParams } = compressionParams;
@@ -51,12 +43,7 @@ const params = schema({
   ...selectionParams,
   ...quantizationParams,
   ...hubParams,
-  ...s3Params,
-  ...storeDirParams,
-  ...publishParams,
-  ...copyParams,
-  ...policyParams,
-  ...lintParams,
+  ...destinationParams,
   ...waitParams,
   ...runParams,
   shard: { type: 'string', description: 'Bring only this shard of --plan, as 0/4, and publish nothing.', 'x-group': 'Plan' },
@@ -73,7 +60,7 @@ export const sync = defineStep({
   params,
   results: { ...syncResults, manifest: 'Key of the manifest in the store.' },
   async run(params, ctx) {
-    const { concurrency, method } = params;
+    const { method } = params;
     const asked = whatIsAsked(params);
     const quantization = method === 'none' ? undefined : quantizationOnTheWay({ ...params, method });
     const store = openStore(params, ctx);
@@ -87,25 +74,17 @@ export const sync = defineStep({
       return outcome ? publishedResults(outcome, uri, manifest) : nothing(commit);
     }
     const { info, uri, model, place } = await findTarget(params, modelId, ends);
-    const { source, files } = model;
+    const { source } = model;
     const common = { ...place, content: hubContent(model) };
-    const mayServe = async (signal: AbortSignal) => {
-      const findings = () => lintHub(model, files, lintProfileOf(model), signal);
-      await checkServing(findings, { ...params, uri, log: ctx.log });
-    };
+    const seen = new Seen();
+    const inspection = { params, uri, log: ctx.log, seen };
     if (ctx.dryRun) {
       const plan = await planPublish(common);
       ctx.print(showPlan(uri, { ...plan, source, terms: info, cut: cuttingOf(params), limits: store.limits }, ctx.terminal));
-      if (!plan.unchanged) await mayServe(ctx.signal);
+      if (!plan.unchanged) await checkHubServing(model, inspection, ctx.signal);
       return nothing(info.commit);
     }
-    const seen = new Seen();
-    const byPath = new Map(files.map((file) => [file.path, file]));
-    const open = async (path: string) => hubBytes(model, byPath.get(path) as (typeof files)[number]);
-    const inspect = async (signal: AbortSignal) => {
-      await mayServe(signal);
-      await checkContent({ policy: params, files, open, seen, concurrency, signal, log: ctx.log });
-    };
+    const inspect = (signal: AbortSignal) => inspectHub(model, inspection, signal);
     const send = sender(model, seen);
     const { waitTimeout, runId = randomUUID() } = params;
     const outcome = await publish({ ...common, progress: ctx.progress, runId, waitTimeout, inspect, send });

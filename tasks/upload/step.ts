@@ -8,15 +8,10 @@ import { identityOf } from '../../lib/naming.ts';
 import { openStore } from '../../lib/open-store.ts';
 import { schema } from '../../lib/params/declare.ts';
 import {
-  copyParams,
-  lintParams,
+  destinationParams,
   manifestParams,
   namingParams,
   networkParams,
-  policyParams,
-  publishParams,
-  s3Params,
-  storeDirParams,
   transferParams,
   waitParams,
   workspaceParams,
@@ -26,10 +21,11 @@ import { isSkipped, resultsOf } from '../../lib/pass-on.ts';
 import { checkContent, checkKnown } from '../../lib/policy/policy.ts';
 import { archiveIn, planArchive, publishArchive } from '../../lib/publish/archive.ts';
 import { contentOf } from '../../lib/publish/content.ts';
-import { checkFolder, publishingOf, sourceOf, termsOf } from '../../lib/publish/from-workspace.ts';
+import { checkFolder, sourceOf, termsOf } from '../../lib/publish/from-workspace.ts';
 import { cuttingOf } from '../../lib/publish/part-size.ts';
 import { showPlan } from '../../lib/publish/plan.ts';
 import { type PublishOutcome, planPublish, publish } from '../../lib/publish/publish.ts';
+import { publishingOf } from '../../lib/publish/publishing.ts';
 import { makeSender } from '../../lib/publish/send.ts';
 import { Budget } from '../../lib/transfer/budget.ts';
 import { BufferPool, bufferBytes } from '../../lib/transfer/buffers.ts';
@@ -42,12 +38,7 @@ export const upload = defineStep({
     ...workspaceParams,
     ...manifestParams,
     ...namingParams,
-    ...s3Params,
-    ...storeDirParams,
-    ...publishParams,
-    ...copyParams,
-    ...policyParams,
-    ...lintParams,
+    ...destinationParams,
     ...waitParams,
     ...transferParams,
     ...networkParams,
