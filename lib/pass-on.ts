@@ -35,11 +35,16 @@ export async function passOn({ workspace, manifest, manifestSha256, modelId }: P
 
 /** The results that a manifest at that path gives. */
 export function resultsOf(workspace: string, path: string, manifest: Manifest, bytes: Uint8Array): ManifestResults {
+  return manifestResultsOf(manifestResult(workspace, folderAt(dirname(path))), manifest, bytes);
+}
+
+/** The results that a manifest gives under its name: its path in the workspace, or its key in the store. */
+export function manifestResultsOf(name: string, { source, files, totalBytes }: Manifest, bytes: Uint8Array): ManifestResults {
   return {
-    manifest: manifestResult(workspace, folderAt(dirname(path))),
+    manifest: name,
     'manifest-sha256': sha256Of(bytes),
-    commit: manifest.source.commit,
-    'file-count': String(manifest.files.length),
-    'total-bytes': String(manifest.totalBytes),
+    commit: source.commit,
+    'file-count': String(files.length),
+    'total-bytes': String(totalBytes),
   };
 }

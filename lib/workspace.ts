@@ -160,3 +160,8 @@ async function foldersIn(dir: string): Promise<string[]> {
 function repoFolder(repo: string): string {
   return repo.replaceAll('/', '--');
 }
+
+/** What the Hub said of the model when it was downloaded: the bytes of source.json; undefined where it is not there. */
+export async function sourceOf({ source }: ModelFolder): Promise<Buffer | undefined> {
+  return await readFile(source).catch(() => undefined);
+}

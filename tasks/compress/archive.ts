@@ -9,7 +9,7 @@ import { archiveMethod } from '../../lib/methods.ts';
 import { tarEnd, tarSize } from '../../lib/tar.ts';
 import { showBytes } from '../../lib/units.ts';
 import { version } from '../../lib/version.ts';
-import { checkFreeSpace, modelFolder, safeJoin, writeAtomically } from '../../lib/workspace.ts';
+import { checkFreeSpace, modelFolder, safeJoin, sourceOf, writeAtomically } from '../../lib/workspace.ts';
 import { ArchiveFile, framesOf, type Member, type Written } from './archive-file.ts';
 import type { Found } from './source.ts';
 import type { Tools, Way, Work } from './work.ts';
@@ -56,7 +56,7 @@ function archiveWork(source: Found, derivation: Derivation): Work {
       const { source: origin, selection } = source.manifest;
       const manifest = makeManifest({ source: origin, selection, files: [{ path: archiveName, size, sha256 }], derived });
       const bytes = manifestBytes(manifest);
-      const said = await readFile(source.folder.source).catch(() => undefined);
+      const said = await sourceOf(source.folder);
       if (said) await writeAtomically(folder.source, said);
       await writeAtomically(folder.manifest, bytes);
       await rm(folder.partial, { recursive: true, force: true });

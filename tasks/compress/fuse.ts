@@ -9,22 +9,18 @@ import type { StepContext } from '../../lib/define-step.ts';
 import { sha256Of } from '../../lib/integrity.ts';
 import { openFilesOf } from '../../lib/local/open-file.ts';
 import { withLock } from '../../lib/lock.ts';
-import type { Derived, Manifest } from '../../lib/manifest.ts';
+import type { Derived } from '../../lib/manifest.ts';
 import { openStore } from '../../lib/open-store.ts';
 import type { GroupValues } from '../../lib/params/declare.ts';
 import type { destinationParams, namingParams, transferParams, waitParams } from '../../lib/params/groups.ts';
 import { type ManifestResults, resultsOf } from '../../lib/pass-on.ts';
-import { checkContent, checkKnown } from '../../lib/policy/policy.ts';
 import { contentOf } from '../../lib/publish/content.ts';
 import { controlKeys } from '../../lib/publish/control.ts';
-import { type Candidate, checkFolder, sourceOf, termsOf } from '../../lib/publish/from-workspace.ts';
+import { checkTerms, diskReads, folderSender, inspectFolder } from '../../lib/publish/from-workspace.ts';
 import { findUnchanged, type PublishOptions, type PublishOutcome, publish } from '../../lib/publish/publish.ts';
 import { publishingOf } from '../../lib/publish/publishing.ts';
-import { makeSender } from '../../lib/publish/send.ts';
-import { Budget } from '../../lib/transfer/budget.ts';
-import { BufferPool, bufferBytes } from '../../lib/transfer/buffers.ts';
 import { version } from '../../lib/version.ts';
-import { type ModelFolder, manifestResult, modelFolder, runIdOf, safeJoin, writeAtomically } from '../../lib/workspace.ts';
+import { type ModelFolder, manifestResult, modelFolder, runIdOf, safeJoin, sourceOf, writeAtomically } from '../../lib/workspace.ts';
 import { carryOver } from './carry-over.ts';
 import { removeSource } from './clear-up.ts';
 import { copyReport, nothingToDo, writeReport } from './finish.ts';
@@ -39,9 +35,6 @@ export type FuseParams = Given &
   GroupValues<typeof destinationParams> &
   GroupValues<typeof transferParams> &
   GroupValues<typeof waitParams> & { removeSource: boolean; reportDir?: string | undefined };
-
-/** A file reader, as far as a disk goes: it gives more than one reader takes, and a part read ahead is memory taken. */
-const readsAtOnce = 2;
 
 /**
  * Makes the smaller model and publishes it in one: its weights go from thread to store and are never on the disk. The folder gets all the rest, its
@@ -127,7 +120,7 @@ async function makeAndPublish(
   const { store, prefix, controlPrefix, log, signal, progress } = options;
   const { plan, model, content, small } = newModel;
   const { partSize, maxMemory, concurrency } = params;
-  checkTerms(params, options);
+  checkTerms({ files: content.files, source: options.source }, params, log);
   const shares = sharesOf(plan, { partSize, maxMemory, minPart: store.limits.minPart, readsAhead: false });
   // From here to the end the folder is not what a manifest says.
   await rm(folder.manifest, { force: true });
@@ -147,12 +140,13 @@ async function makeAndPublish(
     open,
     shares,
     concurrency,
-    reads: readsAtOnce,
+    reads: diskReads,
     progress,
     onMade: (path, errors) => records.write({ path, errors }),
   });
   const candidate = { files: content.files, selection: source.manifest.selection, folder, uri };
-  const inspect = inspectOf(params, candidate, model.others, log);
+  // Of the others somebody else made the bytes.
+  const inspect = (ended: AbortSignal) => inspectFolder(candidate, model.others, params, { signal: ended, log });
   try {
     const outcome = await publish({ ...options, inspect, send: sender.send });
     const written = await Promise.all(plan.shards.map(({ shard }) => records.read(shard.path)));
@@ -166,33 +160,9 @@ async function makeAndPublish(
 /** Publishes a model that an earlier run made on the disk. */
 async function publishWhole({ manifest, folder }: Found, params: FuseParams, options: Publishing, uri: string): Promise<void> {
   const { store, progress, log } = options;
-  const { partSize, maxMemory, concurrency } = params;
-  checkTerms(params, options);
-  const send = makeSender({
-    store,
-    open: openFilesOf(folder.files),
-    partSize,
-    connections: new Budget(concurrency),
-    sources: new Budget(readsAtOnce),
-    buffers: new BufferPool(bufferBytes(maxMemory, concurrency)),
-    progress,
-  });
-  const inspect = inspectOf(params, { ...manifest, folder, uri }, manifest.files, log);
+  const { files } = manifest;
+  checkTerms({ files, source: options.source }, params, log);
+  const send = folderSender({ store, open: openFilesOf(folder.files), progress }, params);
+  const inspect = (signal: AbortSignal) => inspectFolder({ ...manifest, folder, uri }, files, params, { signal, log });
   await publish({ ...options, send, inspect });
-}
-
-/** Looks at what is about to be published, once there is work to do; `others` are the files of which somebody else made the bytes. */
-function inspectOf(params: FuseParams, candidate: Candidate, others: Manifest['files'], log: StepContext['log']) {
-  const byPath = new Map(others.map((file) => [file.path, file]));
-  const openFile = openFilesOf(candidate.folder.files);
-  const open = (path: string) => openFile(byPath.get(path) as Manifest['files'][number]);
-  return async (signal: AbortSignal) => {
-    await checkFolder(candidate, params, log);
-    await checkContent({ policy: params, files: others, open, concurrency: params.concurrency, signal, log });
-  };
-}
-
-function checkTerms(params: FuseParams, { content, source, log }: Publishing): void {
-  const license = termsOf(source).license;
-  checkKnown(params, { license, paths: content.files.map((file) => file.path) }, log);
 }

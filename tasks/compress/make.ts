@@ -12,7 +12,7 @@ import { type ManifestFile, makeManifest, manifestBytes } from '../../lib/manife
 import { readHeader } from '../../lib/safetensors/header.ts';
 import { indexName } from '../../lib/safetensors/weight-index.ts';
 import { version } from '../../lib/version.ts';
-import { checkFreeSpace, type ModelFolder, safeJoin, writeAtomically } from '../../lib/workspace.ts';
+import { checkFreeSpace, type ModelFolder, safeJoin, sourceOf, writeAtomically } from '../../lib/workspace.ts';
 import { carryOver } from './carry-over.ts';
 import { writeReport } from './finish.ts';
 import { Records } from './records.ts';
@@ -48,7 +48,7 @@ export async function makeModel(
   const { source: origin, selection } = source.manifest;
   const manifest = makeManifest({ source: origin, selection, files, derived });
   const bytes = manifestBytes(manifest);
-  const said = await readFile(source.folder.source).catch(() => undefined);
+  const said = await sourceOf(source.folder);
   if (said) await writeAtomically(folder.source, said);
   const errors = shards.map((shard) => shard.errors);
   await writeReport(folder, plan, model, errors, source.manifest, manifest);

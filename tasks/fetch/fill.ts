@@ -1,16 +1,13 @@
-import { readFile } from 'node:fs/promises';
 import { messageOf } from '../../lib/errors.ts';
 import { openFilesOf } from '../../lib/local/open-file.ts';
 import { withLock } from '../../lib/lock.ts';
 import { identityOf, namesOf, prefixOf, versionsPrefix } from '../../lib/naming.ts';
 import { checkContent, type Policy } from '../../lib/policy/policy.ts';
 import { contentOf } from '../../lib/publish/content.ts';
+import { folderSender } from '../../lib/publish/from-workspace.ts';
 import { publish } from '../../lib/publish/publish.ts';
-import { makeSender } from '../../lib/publish/send.ts';
 import type { Store } from '../../lib/store.ts';
-import { Budget } from '../../lib/transfer/budget.ts';
-import { BufferPool, bufferBytes } from '../../lib/transfer/buffers.ts';
-import { runIdOf } from '../../lib/workspace.ts';
+import { runIdOf, sourceOf } from '../../lib/workspace.ts';
 import type { PlaceOptions } from './place.ts';
 import type { LocalModel } from './target.ts';
 
@@ -29,7 +26,7 @@ export interface FillOptions extends PlaceOptions, Policy {
  * waits for another one. A failure is told and passed over: the model is here, and its server must not wait for a store.
  */
 export async function fillStore({ place, manifest }: LocalModel, options: FillOptions): Promise<string | undefined> {
-  const { store, keyTemplate, controlPrefix, log, progress, concurrency, partSize, maxMemory } = options;
+  const { store, keyTemplate, controlPrefix, log, progress, concurrency } = options;
   try {
     const identity = identityOf(manifest);
     const names = namesOf(identity, options);
@@ -40,22 +37,14 @@ export async function fillStore({ place, manifest }: LocalModel, options: FillOp
       const { files } = manifest;
       const open = (path: string) => openFile(files.find((file) => file.path === path) ?? { path, size: 0 });
       await checkContent({ policy: options, files, open, concurrency, signal, log });
-      const send = makeSender({
-        store,
-        open: openFile,
-        partSize,
-        connections: new Budget(concurrency),
-        sources: new Budget(2),
-        buffers: new BufferPool(bufferBytes(maxMemory, concurrency)),
-        progress,
-      });
+      const send = folderSender({ store, open: openFile, progress }, options);
       await publish({
         store,
         log,
         signal,
         progress,
         content: contentOf(manifest),
-        source: await readFile(place.folder.source).catch(() => undefined),
+        source: await sourceOf(place.folder),
         prefix,
         controlPrefix,
         versionsPrefix: versionsPrefix(keyTemplate, identity, names),
