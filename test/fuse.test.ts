@@ -389,6 +389,15 @@ describe('sync --method', () => {
     expectTidy();
   });
 
+  test('a dry run tells as many parts as are sent', async () => {
+    given(llama);
+    Object.assign(hubEnv, { PART_SIZE: '16MiB', MAX_MEMORY: '280MiB' });
+    const { parts } = JSON.parse((await synced('fp8-dynamic', ['--dry-run'])).stdout) as { parts: number };
+    await ok(synced('fp8-dynamic'));
+    const sent = s3.seen(/^PUT \/models\/model-data\/tiny\//).filter(({ status }) => status === 200);
+    expect(parts).toBe(sent.length);
+  });
+
   test('tells what would be sent on a dry run, and refuses methods that need all of a tensor and shards of a plan', async () => {
     given(Object.fromEntries(checkpointFiles('llama-bf16')));
     const dry = await synced('w4a16', ['--dry-run']);

@@ -20,6 +20,7 @@ import type { lintParams, runParams, transferParams, waitParams } from '../../li
 import { checkContent } from '../../lib/policy/policy.ts';
 import { Seen } from '../../lib/policy/seen.ts';
 import { controlKeys } from '../../lib/publish/control.ts';
+import { cutting } from '../../lib/publish/part-size.ts';
 import { showPlan } from '../../lib/publish/plan.ts';
 import { findUnchanged, type PublishOutcome, planPublish, publish } from '../../lib/publish/publish.ts';
 import type { ByteSource } from '../../lib/publish/send.ts';
@@ -99,13 +100,8 @@ export async function syncQuantized(
   const mayServe = () => checkServing(findings, { ...params, uri, log });
   if (ctx.dryRun) {
     const published = await planPublish(common);
-    ctx.print(
-      showPlan(
-        uri,
-        { ...published, source, terms: info, cut: { whole: shares.part, part: shares.part }, limits: store.limits },
-        ctx.terminal,
-      ),
-    );
+    const cut = cutting(shares.part, shares.buffers, concurrency);
+    ctx.print(showPlan(uri, { ...published, source, terms: info, cut, limits: store.limits }, ctx.terminal));
     if (!published.unchanged) await mayServe();
     return { ...synced, outcome: undefined };
   }
