@@ -17,6 +17,7 @@ import { prune } from '../tasks/prune/step.ts';
 import { register } from '../tasks/register-in-model-registry/step.ts';
 import { serve } from '../tasks/serve/step.ts';
 import { upload } from '../tasks/upload/step.ts';
+import { storeEnv } from './fakes/cache.ts';
 import { FakeHub } from './fakes/hub.ts';
 import { tinyLlama } from './fakes/model.ts';
 import { Program, runInProcess, until } from './fakes/program.ts';
@@ -169,10 +170,7 @@ describe('an archive in the store', () => {
     s3.createBucket('models');
     env = {
       WORKSPACE: workspace,
-      S3_BUCKET: 'models',
-      S3_ENDPOINT: s3.origin,
-      AWS_ACCESS_KEY_ID: s3.credentials.accessKeyId,
-      AWS_SECRET_ACCESS_KEY: s3.credentials.secretAccessKey,
+      ...storeEnv(s3),
       PART_SIZE: '5MiB',
       MODEL_REGISTRY_URL: registry.origin,
     };

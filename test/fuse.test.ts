@@ -7,6 +7,7 @@ import { sha256Of } from '../lib/integrity.ts';
 import type { Method } from '../lib/quantization/schemes.ts';
 import { download } from '../tasks/download/step.ts';
 import { upload } from '../tasks/upload/step.ts';
+import { storeEnv } from './fakes/cache.ts';
 import { bytesOf } from './fakes/content.ts';
 import { FakeHub } from './fakes/hub.ts';
 import { type CheckpointName, checkpointFiles, fileOf } from './fakes/model/checkpoints.ts';
@@ -31,10 +32,7 @@ beforeEach(async () => {
   workspace = join(root, 'fused');
   env = {
     WORKSPACE: workspace,
-    S3_BUCKET: 'models',
-    S3_ENDPOINT: s3.origin,
-    AWS_ACCESS_KEY_ID: s3.credentials.accessKeyId,
-    AWS_SECRET_ACCESS_KEY: s3.credentials.secretAccessKey,
+    ...storeEnv(s3),
     PART_SIZE: '5MiB',
     RETRIES: '1',
   };
@@ -43,6 +41,13 @@ afterEach(async () => {
   await s3.close();
   await rm(root, { recursive: true });
 });
+
+/** A weight with that bfloat16 at row 1, column 0. */
+function weightWith(bits: number) {
+  const bytes = Buffer.alloc(131072, 60);
+  bytes.writeUInt16LE(bits, 512);
+  return { name: 'model.layers.0.mlp.down_proj.weight', dtype: 'BF16' as const, shape: [256, 256], bytes };
+}
 
 type Results = Record<string, string>;
 
@@ -195,13 +200,7 @@ describe('compress --fuse-upload', () => {
     expect(tampered.exitCode, tampered.stderr).toBe(6);
     expect(tampered.stderr).toContain(`${second}: its sha256 is`);
     expect(under(prefixFor('fp8-dynamic'))).not.toContain(second);
-    const weight = {
-      name: 'model.layers.0.mlp.down_proj.weight',
-      dtype: 'BF16' as const,
-      shape: [256, 256],
-      bytes: Buffer.alloc(131072, 60),
-    };
-    weight.bytes.writeUInt16LE(0x7fc0, 512);
+    const weight = weightWith(0x7fc0);
     await fillWorkspace(workspace, { 'config.json': Buffer.from('{}'), 'model.safetensors': fileOf([weight]) }, { repo: 'acme/nan' });
     const broken = await fused('fp8-dynamic');
     expect(broken).toMatchObject({
@@ -363,13 +362,7 @@ describe('sync --method', () => {
     expect(under(prefixOf('w8a8')).filter((path) => path.endsWith('.safetensors'))).toEqual([]);
     expectTidy();
     hub.cdn.clearFaults();
-    const weight = {
-      name: 'model.layers.0.mlp.down_proj.weight',
-      dtype: 'BF16' as const,
-      shape: [256, 256],
-      bytes: Buffer.alloc(131072, 60),
-    };
-    weight.bytes.writeUInt16LE(0x7f80, 512);
+    const weight = weightWith(0x7f80);
     hub.repo('acme/tiny').commit({
       files: new Map(
         Object.entries({

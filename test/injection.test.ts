@@ -1,6 +1,3 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { Step } from '../lib/define-step.ts';
 import { StepError } from '../lib/errors.ts';
@@ -16,10 +13,11 @@ import { prune } from '../tasks/prune/step.ts';
 import { sync } from '../tasks/sync/step.ts';
 import { upload } from '../tasks/upload/step.ts';
 import { verify } from '../tasks/verify/step.ts';
-import { FakeHub } from './fakes/hub.ts';
+import { type FakeCache, openCache } from './fakes/cache.ts';
+import type { FakeHub } from './fakes/hub.ts';
 import { tinyLlama } from './fakes/model.ts';
 import { runInProcess } from './fakes/program.ts';
-import { FakeS3 } from './fakes/s3.ts';
+import type { FakeS3 } from './fakes/s3.ts';
 
 /** Ends a line, forges one, clears the screen in two ways, and shows its end backwards. */
 const evil = 'a\r\nFORGED all is well \u001b[2J\u009b2J\u2028\u202ex.json';
@@ -54,33 +52,16 @@ describe.each(['json', 'pretty'] as const)('a log in %s', (format) => {
 });
 
 describe('what others name', () => {
+  let cache: FakeCache;
   let hub: FakeHub;
   let s3: FakeS3;
-  let dir: string;
   let env: Record<string, string>;
   beforeEach(async () => {
-    hub = new FakeHub();
-    s3 = new FakeS3();
-    await Promise.all([hub.listen(), s3.listen()]);
-    hub.addRepo({ id: 'acme/model', files: tinyLlama().set(evil, Buffer.from('{}')) });
-    s3.createBucket('models');
-    dir = await mkdtemp(join(tmpdir(), 'injection-'));
-    const { accessKeyId, secretAccessKey } = s3.credentials;
-    env = {
-      WORKSPACE: join(dir, 'workspace'),
-      LOG_LEVEL: 'trace',
-      HF_ENDPOINT: hub.origin,
-      S3_BUCKET: 'models',
-      S3_ENDPOINT: s3.origin,
-      AWS_ACCESS_KEY_ID: accessKeyId,
-      AWS_SECRET_ACCESS_KEY: secretAccessKey,
-      RETRIES: '0',
-    };
+    cache = await openCache({ 'acme/model': tinyLlama().set(evil, Buffer.from('{}')) });
+    ({ hub, s3 } = cache);
+    env = { ...cache.env, LOG_LEVEL: 'trace', RETRIES: '0' };
   });
-  afterEach(async () => {
-    await Promise.all([hub.close(), s3.close()]);
-    await rm(dir, { recursive: true });
-  });
+  afterEach(() => cache.close());
 
   const said: string[] = [];
   /** Runs a step in both forms, for people and for machines, and looks at all that it writes. */

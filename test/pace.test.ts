@@ -1,16 +1,14 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { Governor, type Turn } from '../lib/transfer/governor.ts';
 import { Rate, TrickleWatch } from '../lib/transfer/rate.ts';
 import { download } from '../tasks/download/step.ts';
 import { sync } from '../tasks/sync/step.ts';
 import { upload } from '../tasks/upload/step.ts';
-import { FakeHub, tooManyRequests } from './fakes/hub.ts';
+import { type FakeCache, openCache } from './fakes/cache.ts';
+import { type FakeHub, tooManyRequests } from './fakes/hub.ts';
 import { tinyLlama } from './fakes/model.ts';
 import { runInProcess } from './fakes/program.ts';
-import { FakeS3, s3Answer } from './fakes/s3.ts';
+import { type FakeS3, s3Answer } from './fakes/s3.ts';
 import type { FakeServer, SeenRequest } from './fakes/server.ts';
 
 const turn = () => new Promise((resolve) => setImmediate(resolve));
@@ -130,32 +128,16 @@ test('a trickle is noticed after the window, a slow line and our own pauses are 
 
 describe('a run', () => {
   const files = tinyLlama({ shardBytes: 11_000_000 });
+  let cache: FakeCache;
   let hub: FakeHub;
   let s3: FakeS3;
-  let dir: string;
   let env: Record<string, string>;
   beforeEach(async () => {
-    hub = new FakeHub();
-    s3 = new FakeS3();
-    await Promise.all([hub.listen(), s3.listen()]);
-    s3.createBucket('models');
-    hub.addRepo({ id: 'acme/tiny', files });
-    dir = await mkdtemp(join(tmpdir(), 'pace-'));
-    env = {
-      MODEL_ID: 'acme/tiny',
-      HF_ENDPOINT: hub.origin,
-      S3_BUCKET: 'models',
-      S3_ENDPOINT: s3.origin,
-      AWS_ACCESS_KEY_ID: s3.credentials.accessKeyId,
-      AWS_SECRET_ACCESS_KEY: s3.credentials.secretAccessKey,
-      PART_SIZE: '5MiB',
-      WORKSPACE: dir,
-    };
+    cache = await openCache({ 'acme/tiny': files });
+    ({ hub, s3 } = cache);
+    env = { ...cache.env, MODEL_ID: 'acme/tiny', PART_SIZE: '5MiB', RETRIES: '8' };
   });
-  afterEach(async () => {
-    await Promise.all([hub.close(), s3.close()]);
-    await rm(dir, { recursive: true });
-  });
+  afterEach(() => cache.close());
 
   const oneSecond = { headers: { 'retry-after': '1' } };
   test.each<[string, (end: { hub: FakeHub; s3: FakeS3 }) => FakeServer, RegExp, ReturnType<typeof s3Answer>]>([

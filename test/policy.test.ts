@@ -1,6 +1,3 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { tarEnd, tarHeader } from '../lib/tar.ts';
@@ -9,41 +6,27 @@ import { importModel } from '../tasks/import/step.ts';
 import { plan } from '../tasks/plan/step.ts';
 import { sync } from '../tasks/sync/step.ts';
 import { upload } from '../tasks/upload/step.ts';
-import { FakeHub } from './fakes/hub.ts';
+import { type FakeCache, openCache } from './fakes/cache.ts';
+import type { FakeHub } from './fakes/hub.ts';
 import { tinyLlama } from './fakes/model.ts';
 import { runInProcess } from './fakes/program.ts';
-import { FakeS3 } from './fakes/s3.ts';
+import type { FakeS3 } from './fakes/s3.ts';
 
 /** `pickle.dumps(os.system ...)` as Python writes it by protocol 2, and an ordered dict that imports what is listed. */
 const evil = Buffer.from('\x80\x02cposix\nsystem\nq\x00X\x04\x00\x00\x00trueq\x01\x85q\x02Rq\x03.', 'latin1');
 const good = Buffer.from('\x80\x02ccollections\nOrderedDict\nq\x00)Rq\x01.', 'latin1');
 
+let cache: FakeCache;
 let hub: FakeHub;
 let s3: FakeS3;
 let dir: string;
 let env: Record<string, string>;
 beforeEach(async () => {
-  hub = new FakeHub();
-  s3 = new FakeS3();
-  await Promise.all([hub.listen(), s3.listen()]);
-  s3.createBucket('models');
-  const { accessKeyId, secretAccessKey } = s3.credentials;
-  dir = await mkdtemp(join(tmpdir(), 'policy-'));
-  env = {
-    MODEL_ID: 'acme/model',
-    WORKSPACE: dir,
-    HF_ENDPOINT: hub.origin,
-    S3_BUCKET: 'models',
-    S3_ENDPOINT: s3.origin,
-    AWS_ACCESS_KEY_ID: accessKeyId,
-    AWS_SECRET_ACCESS_KEY: secretAccessKey,
-    RETRIES: '1',
-  };
+  cache = await openCache({});
+  ({ hub, s3, dir } = cache);
+  env = { ...cache.env, MODEL_ID: 'acme/model', WORKSPACE: dir };
 });
-afterEach(async () => {
-  await Promise.all([hub.close(), s3.close()]);
-  await rm(dir, { recursive: true });
-});
+afterEach(() => cache.close());
 
 function model(more: Record<string, Buffer>, license = 'apache-2.0'): void {
   const files = tinyLlama();

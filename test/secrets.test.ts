@@ -6,6 +6,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { defineStep, type StepContext } from '../lib/define-step.ts';
 import { schema } from '../lib/params/declare.ts';
 import { hubParams } from '../lib/params/groups.ts';
+import { storeEnv } from './fakes/cache.ts';
 import { FakeHub } from './fakes/hub.ts';
 import { keepSecret, leaksInFiles } from './fakes/leaks.ts';
 import { tinyLlama } from './fakes/model.ts';
@@ -36,10 +37,7 @@ beforeEach(async () => {
     LOG_LEVEL: 'trace',
     HF_ENDPOINT: hub.origin,
     HF_TOKEN: tokens.hub,
-    S3_BUCKET: 'models',
-    S3_ENDPOINT: s3.origin,
-    AWS_ACCESS_KEY_ID: s3.credentials.accessKeyId,
-    AWS_SECRET_ACCESS_KEY: s3.credentials.secretAccessKey,
+    ...storeEnv(s3),
     AWS_SESSION_TOKEN: tokens.session,
     MODEL_REGISTRY_URL: registry.origin,
     MODEL_REGISTRY_TOKEN: tokens.registry,

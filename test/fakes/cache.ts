@@ -15,6 +15,12 @@ export interface FakeCache {
   close: () => Promise<void>;
 }
 
+/** Names an S3's bucket `models`, and its keys. */
+export function storeEnv({ origin, credentials }: FakeS3): Record<string, string> {
+  const { accessKeyId, secretAccessKey } = credentials;
+  return { S3_BUCKET: 'models', S3_ENDPOINT: origin, AWS_ACCESS_KEY_ID: accessKeyId, AWS_SECRET_ACCESS_KEY: secretAccessKey };
+}
+
 /** Opens them, with these repositories on the Hub. */
 export async function openCache(repos: Record<string, Files>): Promise<FakeCache> {
   const hub = await new FakeHub().listen();
@@ -25,10 +31,7 @@ export async function openCache(repos: Record<string, Files>): Promise<FakeCache
   const dir = await mkdtemp(join(tmpdir(), 'cache-'));
   const env = {
     HF_ENDPOINT: hub.origin,
-    S3_BUCKET: 'models',
-    S3_ENDPOINT: s3.origin,
-    AWS_ACCESS_KEY_ID: s3.credentials.accessKeyId,
-    AWS_SECRET_ACCESS_KEY: s3.credentials.secretAccessKey,
+    ...storeEnv(s3),
     WORKSPACE: join(dir, 'workspace'),
     RETRIES: '1',
   };
