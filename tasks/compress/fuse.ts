@@ -23,9 +23,10 @@ import { version } from '../../lib/version.ts';
 import { type ModelFolder, manifestResult, modelFolder, runIdOf, safeJoin, sourceOf, writeAtomically } from '../../lib/workspace.ts';
 import { carryOver } from './carry-over.ts';
 import { removeSource } from './clear-up.ts';
-import { copyReport, nothingToDo, writeReport } from './finish.ts';
+import { nothingToDo } from './nothing-to-do.ts';
 import { planOf } from './quantization.ts';
 import { Records } from './records.ts';
+import { copyReport, writeReport } from './report-files.ts';
 import { showPlan } from './show-plan.ts';
 import { type Asked, checkLinks, type Found, findSource, goneSource, isWhole, madeIn, originalOf } from './source.ts';
 

@@ -21,8 +21,9 @@ import { isSkipped, passOn, resultsOf } from '../../lib/pass-on.ts';
 import { manifestResult, modelFolder } from '../../lib/workspace.ts';
 import { archiving } from './archive.ts';
 import { clearUp, removeSource } from './clear-up.ts';
-import { copyReport, nothingToDo } from './finish.ts';
+import { nothingToDo } from './nothing-to-do.ts';
 import { quantizing } from './quantization.ts';
+import { copyReport } from './report-files.ts';
 import { checkLinks, findSource, finishedOutput, goneSource, isWhole, originalOf } from './source.ts';
 
 export const compress = defineStep({

@@ -1,17 +1,14 @@
-import { readFile, utimes } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { Plan } from '../../lib/compression/plan.ts';
 import type { ErrorsByModule } from '../../lib/compression/shard-run.ts';
 import type { SourceModel } from '../../lib/compression/source-model.ts';
-import type { StepContext } from '../../lib/define-step.ts';
 import type { Log } from '../../lib/log.ts';
 import type { Manifest } from '../../lib/manifest.ts';
 import { archiveMethod } from '../../lib/methods.ts';
-import { resultsOf } from '../../lib/pass-on.ts';
 import { type ModelFolder, writeAtomically } from '../../lib/workspace.ts';
 import { reportOf } from './report.ts';
 import { reportPage } from './report-page.ts';
-import type { Found } from './source.ts';
 
 const reportNames = ['report.json', 'report.html'] as const;
 
@@ -27,20 +24,6 @@ export async function writeReport(
   const report = reportOf(plan, model, errors, before, after);
   await writeAtomically(join(dir, 'report.json'), `${JSON.stringify(report, null, 1)}\n`);
   await writeAtomically(join(dir, 'report.html'), reportPage(report));
-}
-
-/** The results where all is there. The newest manifest is the one that the next step takes. */
-export async function nothingToDo(
-  { folder, manifest, bytes }: Found,
-  { workspace, reportDir }: { workspace: string; reportDir?: string | undefined },
-  { log, dryRun }: Pick<StepContext, 'log' | 'dryRun'>,
-) {
-  if (!dryRun) {
-    await utimes(folder.manifest, new Date(), new Date());
-    await copyReport(folder, manifest.derived?.method ?? '', reportDir, log);
-  }
-  log.info({ manifest: folder.manifest }, 'nothing to do: it is there');
-  return resultsOf(workspace, folder.manifest, manifest, bytes);
 }
 
 /** For an engine that keeps files of a step, at a place that it knows before. An archive has no report: nothing in it was changed. */
