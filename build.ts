@@ -52,7 +52,7 @@ async function threadCode(entry: string): Promise<string> {
 
 const threads = {
   COMPRESS_WORKER: await threadCode('lib/compression/worker.ts'),
-  HASH_WORKER: await threadCode('lib/transfer/hash-worker.ts'),
+  HASH_WORKER: await threadCode('lib/hashing/worker.ts'),
 };
 
 await rm('dist', { recursive: true, force: true });

@@ -70,7 +70,7 @@ const pieceBytes = 1024 ** 2;
  */
 export async function feedFile(
   path: string,
-  verifier: { update(bytes: Uint8Array): void },
+  verifier: { update(bytes: Uint8Array): unknown },
   signal: AbortSignal,
   length = Number.POSITIVE_INFINITY,
 ): Promise<void> {
@@ -90,7 +90,7 @@ export async function feedFile(
     coming = position < length ? read(index + 1, position) : Promise.resolve(0);
     try {
       signal.throwIfAborted();
-      verifier.update((buffers[index % 2] as Buffer).subarray(0, bytes));
+      await verifier.update((buffers[index % 2] as Buffer).subarray(0, bytes));
     } catch (error) {
       // The file is closed only when nothing reads it any more.
       await coming.catch(() => {});

@@ -3,6 +3,7 @@ import { mkdir, mkdtemp, readdir, readFile, rename, rm, symlink, writeFile } fro
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { PartialFile } from '../lib/local/partial-file.ts';
 import { download } from '../tasks/download/step.ts';
 import { fetch } from '../tasks/fetch/step.ts';
 import { upload } from '../tasks/upload/step.ts';
@@ -168,7 +169,7 @@ describe('a disk that takes bytes and loses them', () => {
     for (const folder of [below, lossy]) await mkdir(folder);
     const steps = [
       `mount -t tmpfs -o size=7m tmpfs ${below}`,
-      `truncate -s 40M ${below}/image`,
+      `truncate -s 200M ${below}/image`,
       `mkfs.ext4 -q -O ^has_journal -E lazy_itable_init=1,nodiscard ${below}/image`,
       `mount -o loop ${below}/image ${lossy}`,
     ];
@@ -190,6 +191,18 @@ describe('a disk that takes bytes and loses them', () => {
     const fetched = await fetchTo({ MODEL_DIR: join(lossy, 'b') });
     expect([fetched.exitCode, fetched.stderr]).toEqual(lost);
     expect(await heldModels(join(lossy, 'b'))).toEqual([]);
+  });
+
+  test('is noticed while a large file still comes: the system tells it once, we keep it', { timeout: 60_000 }, async ({ skip }) => {
+    if (!usable) skip('mounting a loop device needs root');
+    const file = await PartialFile.open(join(lossy, 'file'), 0);
+    const part = Buffer.alloc(16 * 1024 ** 2, 7);
+    // So many bytes are left to the disk before it is told to write, with nobody waiting.
+    for (let offset = 0; offset < 4 * part.length; offset += part.length) await file.append(part, offset);
+    const lost = { code: expect.stringMatching(/ENOSPC|EIO/) };
+    await expect(file.flush()).rejects.toMatchObject(lost);
+    await expect(file.append(part, 4 * part.length)).rejects.toMatchObject(lost);
+    await file.close();
   });
 });
 

@@ -1,8 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
+import { partsVerifier } from '../lib/hashing/parts-verifier.ts';
+import { HashThread } from '../lib/hashing/thread.ts';
 import { sha256Of } from '../lib/integrity.ts';
-import { partsVerifier } from '../lib/publish/part-hash.ts';
-import { HashThread } from '../lib/transfer/hash-thread.ts';
 
 /** Bytes in shared memory, as the buffers of parts are. */
 function shared(length: number): Buffer {

@@ -87,9 +87,7 @@ export class HashThread {
     const inside = typeof HASH_WORKER === 'string' ? HASH_WORKER : undefined;
     const options = { stdin: false, env: {}, execArgv: [], resourceLimits };
     const worker =
-      inside === undefined
-        ? new Worker(new URL('./worker.ts', import.meta.url), options)
-        : new Worker(inside, { ...options, eval: true });
+      inside === undefined ? new Worker(new URL('./worker.ts', import.meta.url), options) : new Worker(inside, { ...options, eval: true });
     worker.on('message', ({ id, found }: HashAnswer) => {
       this.#waiting.get(id)?.resolve(found);
       this.#waiting.delete(id);

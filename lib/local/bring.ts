@@ -1,6 +1,7 @@
 import { mkdir, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { explain, kindOf, messageOf } from '../errors.ts';
+import { type PartsVerifier, partsVerifier, verifierHere } from '../hashing/parts-verifier.ts';
 import { type Expected, feedFile, Verifier } from '../integrity.ts';
 import type { Log } from '../log.ts';
 import type { ManifestFile } from '../manifest.ts';
@@ -81,9 +82,10 @@ async function bring(file: Expected, bringing: Bringing, parts: PartsOptions): P
   let from = beginning(begun, file.path, file.size);
   for (let fresh = 0; ; ) {
     if (from === 0) fresh += 1;
-    const verifier = await moveFile(file, partial, from, bringing, parts);
+    using verifier = file.size > parts.partSize ? partsVerifier(file) : verifierHere(file);
+    await moveFile(file, { path: partial, from, verifier }, bringing, parts);
     try {
-      const sha256 = verifier.finish();
+      const sha256 = await verifier.finish();
       await rename(partial, target);
       log.debug({ path: file.path, size: file.size, sha256 }, 'file done');
       return sha256;
@@ -100,9 +102,12 @@ async function bring(file: Expected, bringing: Bringing, parts: PartsOptions): P
 }
 
 /** Moves what is missing behind the first `from` bytes, after those were hashed from the disk. */
-async function moveFile(file: Expected, path: string, from: number, bringing: Bringing, parts: PartsOptions): Promise<Verifier> {
-  const { open, progress } = bringing;
-  const verifier = new Verifier(file);
+async function moveFile(
+  file: Expected,
+  { path, from, verifier }: { path: string; from: number; verifier: PartsVerifier },
+  { open, progress }: Bringing,
+  parts: PartsOptions,
+): Promise<void> {
   const partial = await PartialFile.open(path, from);
   try {
     await feedFile(path, counting(verifier, progress), parts.signal, from);
@@ -118,7 +123,6 @@ async function moveFile(file: Expected, path: string, from: number, bringing: Br
   } finally {
     await partial.close();
   }
-  return verifier;
 }
 
 /** The sha256 of a file that is there whole; undefined when it is not what it should be, and then it is gone. */
@@ -135,10 +139,10 @@ async function hashWhole(file: Expected, target: string, { log, progress, signal
   }
 }
 
-function counting(verifier: Verifier, progress: Progress): { update(bytes: Uint8Array): void } {
+function counting(verifier: { update(bytes: Uint8Array): unknown }, progress: Progress): { update(bytes: Uint8Array): Promise<void> } {
   return {
-    update(bytes) {
-      verifier.update(bytes);
+    async update(bytes) {
+      await verifier.update(bytes);
       progress.add(bytes.length);
     },
   };

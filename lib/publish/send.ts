@@ -1,4 +1,5 @@
 import { isTransient, kindOf } from '../errors.ts';
+import { partsVerifier } from '../hashing/parts-verifier.ts';
 import { type Expected, Verifier } from '../integrity.ts';
 import type { Progress } from '../progress.ts';
 import type { ObjectInfo, Store, UploadedPart } from '../store.ts';
@@ -7,7 +8,6 @@ import { type BufferPool, sizeForAll } from '../transfer/buffers.ts';
 import { moveParts } from '../transfer/parts.ts';
 import { type Brought, marksOf, rightSha256 } from './inventory.ts';
 import type { SendFile } from './options.ts';
-import { partsVerifier } from './part-hash.ts';
 import { cutting, partSizeFor } from './part-size.ts';
 import type { OpenedUpload, Uploads } from './uploads.ts';
 

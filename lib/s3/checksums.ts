@@ -1,5 +1,6 @@
 import { createHash } from 'node:crypto';
 import { crc32 } from 'node:zlib';
+import { crc32Of } from '../hashing/crc32.ts';
 import type { StoredPart } from '../store.ts';
 
 /** `crc32`: sent as a header, computed natively, verified by the store. `sha256`: the signed digest of the payload protects it. */
@@ -7,8 +8,17 @@ export type ChecksumMode = 'crc32' | 'sha256';
 
 /** The crc32 of bytes as S3 writes it: big-endian, base64. */
 export function crc32Base64(bytes: Uint8Array): string {
+  return written(crc32(bytes));
+}
+
+/** The same of a part, whose bytes are not changed meanwhile. */
+export async function partCrc32Base64(bytes: Uint8Array): Promise<string> {
+  return written(await crc32Of(bytes));
+}
+
+function written(crc: number): string {
   const value = Buffer.alloc(4);
-  value.writeUInt32BE(crc32(bytes));
+  value.writeUInt32BE(crc);
   return value.toString('base64');
 }
 
