@@ -1,7 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
-import { partsVerifier } from '../lib/hashing/parts-verifier.ts';
 import { HashThread } from '../lib/hashing/thread.ts';
+import { verifierFor } from '../lib/hashing/verifier.ts';
 import { sha256Of } from '../lib/integrity.ts';
 
 /** Bytes in shared memory, as the buffers of parts are. */
@@ -37,16 +37,16 @@ describe('a thread that hashes', () => {
 });
 
 describe('the verifier of a file in parts', () => {
-  const bytes = shared(10_000);
+  const bytes = shared(200_000);
   const sha256 = sha256Of(bytes);
 
   test.each([
-    ['is content with the right bytes', { size: 10_000, sha256 }, undefined],
-    ['tells a wrong digest', { size: 10_000, sha256: 'f'.repeat(64) }, `sha256 is ${sha256}`],
-    ['tells a wrong size', { size: 9_999, sha256 }, 'size is 10000, expected 9999'],
-    ['tells a wrong git sha1', { size: 10_000, gitSha1: '0'.repeat(40) }, 'git sha1 is'],
+    ['is content with the right bytes', { size: 200_000, sha256 }, undefined],
+    ['tells a wrong digest', { size: 200_000, sha256: 'f'.repeat(64) }, `sha256 is ${sha256}`],
+    ['tells a wrong size', { size: 199_999, sha256 }, 'size is 200000, expected 199999'],
+    ['tells a wrong git sha1', { size: 200_000, gitSha1: '0'.repeat(40) }, 'git sha1 is'],
   ])('%s', async (_, expected, fault) => {
-    using verifier = partsVerifier({ path: 'model.safetensors', ...expected });
+    using verifier = verifierFor({ path: 'model.safetensors', ...expected });
     await verifier.update(bytes.subarray(0, 4_000));
     await verifier.update(bytes.subarray(4_000));
     if (fault === undefined) expect(await verifier.finish()).toBe(sha256);

@@ -122,5 +122,8 @@ function lost(why: string, cause?: Error): StepError {
   return new StepError('bug', `failed to hash in a thread: ${why}`, { cause });
 }
 
+/** Fewer bytes are hashed sooner than they are handed over. */
+export const worthAThread = 128 * 1024;
+
 /** One for all of the process: a sha256 and a crc32 are faster than what else is done with a byte. Undefined where there is no core for it. */
 export const hashThread = availableParallelism() < 2 ? undefined : new HashThread();

@@ -1,7 +1,7 @@
 import { mkdir, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { explain, kindOf, messageOf } from '../errors.ts';
-import { type PartsVerifier, partsVerifier, verifierHere } from '../hashing/parts-verifier.ts';
+import { type AsyncVerifier, verifierFor } from '../hashing/verifier.ts';
 import { type Expected, feedFile, Verifier } from '../integrity.ts';
 import type { Log } from '../log.ts';
 import type { ManifestFile } from '../manifest.ts';
@@ -82,7 +82,7 @@ async function bring(file: Expected, bringing: Bringing, parts: PartsOptions): P
   let from = beginning(begun, file.path, file.size);
   for (let fresh = 0; ; ) {
     if (from === 0) fresh += 1;
-    using verifier = file.size > parts.partSize ? partsVerifier(file) : verifierHere(file);
+    using verifier = verifierFor(file);
     await moveFile(file, { path: partial, from, verifier }, bringing, parts);
     try {
       const sha256 = await verifier.finish();
@@ -104,7 +104,7 @@ async function bring(file: Expected, bringing: Bringing, parts: PartsOptions): P
 /** Moves what is missing behind the first `from` bytes, after those were hashed from the disk. */
 async function moveFile(
   file: Expected,
-  { path, from, verifier }: { path: string; from: number; verifier: PartsVerifier },
+  { path, from, verifier }: { path: string; from: number; verifier: AsyncVerifier },
   { open, progress }: Bringing,
   parts: PartsOptions,
 ): Promise<void> {

@@ -1,6 +1,6 @@
-import { constants } from 'node:fs';
-import { open, realpath } from 'node:fs/promises';
-import { sep } from 'node:path';
+import { constants, fstatSync } from 'node:fs';
+import { type FileHandle, open, realpath } from 'node:fs/promises';
+import { basename, dirname, join, sep } from 'node:path';
 import { kindOf, messageOf, StepError } from '../errors.ts';
 import type { Expected } from '../integrity.ts';
 import type { ByteSource } from '../publish/send.ts';
@@ -22,19 +22,26 @@ export async function placeOf(filesDir: string, path: string, realFolder = () =>
  * (`not-found`) or has another size (`integrity`) is not sent.
  */
 export function openFilesOf(filesDir: string): (file: Expected) => Promise<ByteSource> {
-  // Asked once: the folder is locked, and does not move while it is read.
-  let folder: Promise<string> | undefined;
-  const realFolder = () => {
-    folder ??= realpath(filesDir);
-    return folder;
+  // Asked once: the folder is locked, and its own folders do not move while it is read.
+  const folders = new Map<string, Promise<string>>();
+  const realFolder = (path: string): Promise<string> => {
+    const real = folders.get(path) ?? (path === '.' ? realpath(filesDir) : placeOf(filesDir, path, () => realFolder('.')));
+    folders.set(path, real);
+    return real;
   };
-  return (file) => openFile(filesDir, realFolder, file);
+  const plainFile = async (path: string) => await openPlain(join(await realFolder(dirname(path)), basename(path)));
+  const anyFile = async (path: string) => await openPlain(await placeOf(filesDir, path, () => realFolder('.')));
+  // Where it is no plain file the long way follows its links, or tells what is wrong.
+  return async (file) => sourceOf(await plainFile(file.path).catch(() => anyFile(file.path)), file);
 }
 
-async function openFile(filesDir: string, realFolder: () => Promise<string>, { path, size }: Expected): Promise<ByteSource> {
-  const real = await placeOf(filesDir, path, realFolder);
-  const file = await open(real, constants.O_RDONLY | constants.O_NOFOLLOW);
-  const info = await file.stat();
+async function openPlain(path: string): Promise<FileHandle> {
+  return await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+}
+
+async function sourceOf(file: FileHandle, { path, size }: Expected): Promise<ByteSource> {
+  // At once: what was just opened is known, and a turn of a thread costs more than the answer.
+  const info = fstatSync(file.fd);
   if (!info.isFile() || info.size !== size) {
     await file.close();
     throw new StepError('integrity', `failed to read ${path}: it has ${info.size} bytes, the manifest says ${size}`, {

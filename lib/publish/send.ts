@@ -1,6 +1,6 @@
 import { isTransient, kindOf } from '../errors.ts';
-import { partsVerifier } from '../hashing/parts-verifier.ts';
-import { type Expected, Verifier } from '../integrity.ts';
+import { verifierFor } from '../hashing/verifier.ts';
+import type { Expected } from '../integrity.ts';
 import type { Progress } from '../progress.ts';
 import type { ObjectInfo, Store, UploadedPart } from '../store.ts';
 import { Budget } from '../transfer/budget.ts';
@@ -72,9 +72,9 @@ async function sendWhole(
     } finally {
       read();
     }
-    const verifier = new Verifier(file);
-    verifier.update(buffer.bytes);
-    const sha256 = verifier.finish();
+    using verifier = verifierFor(file);
+    await verifier.update(buffer.bytes);
+    const sha256 = await verifier.finish();
     const leave = await connections.take(1, signal);
     try {
       const info = await store.put(key, buffer.bytes, { metadata: marksOf(file, sha256), model: true });
@@ -140,7 +140,7 @@ async function readAndSend(
   const { partSize } = upload;
   // Half of the buffers are on their way in, the other half out.
   const rangeSize = sizeForAll(partSize, buffers.total, sources.total + connections.total);
-  using verifier = partsVerifier(file);
+  using verifier = verifierFor(file);
   const parts: UploadedPart[] = [];
   await moveParts(
     { connections: sources, buffers, partSize, rangeSize, signal },

@@ -11,8 +11,8 @@ export function crc32Base64(bytes: Uint8Array): string {
   return written(crc32(bytes));
 }
 
-/** The same of a part, whose bytes are not changed meanwhile. */
-export async function partCrc32Base64(bytes: Uint8Array): Promise<string> {
+/** The same of a body, whose bytes are not changed meanwhile. */
+export async function bodyCrc32Base64(bytes: Uint8Array): Promise<string> {
   return written(await crc32Of(bytes));
 }
 

@@ -11,7 +11,7 @@ import {
 import { kindOf, StepError } from '../errors.ts';
 import type { MultipartUpload, ObjectInfo, OpenUpload, StoredPart, StoreLimits, UploadedPart } from '../store.ts';
 import { mapLimited } from '../transfer/pool.ts';
-import { partCrc32Base64 } from './checksums.ts';
+import { bodyCrc32Base64 } from './checksums.ts';
 import type { S3Connection } from './connection.ts';
 import { NoS3 } from './foreign.ts';
 import { checksumOf, copySource, quoted, unquoted } from './values.ts';
@@ -52,7 +52,7 @@ export class Multiparts {
       PartNumber: number,
       Body: bytes,
       ContentLength: bytes.length,
-      ...(this.#s3.mode === 'crc32' ? { ChecksumCRC32: await partCrc32Base64(bytes) } : {}),
+      ...(this.#s3.mode === 'crc32' ? { ChecksumCRC32: await bodyCrc32Base64(bytes) } : {}),
     };
     const answer = await this.#s3.send(`send part ${number} of ${key}`, (client, sent) =>
       client.send(this.#s3.protect(new UploadPartCommand(input)), sent),

@@ -23,7 +23,7 @@ import {
   type UploadedPart,
 } from '../store.ts';
 import { mapLimited } from '../transfer/pool.ts';
-import { crc32Base64, partHasBytes } from './checksums.ts';
+import { bodyCrc32Base64, partHasBytes } from './checksums.ts';
 import { leaveUnsigned, type S3Connection } from './connection.ts';
 import { isUnexplained, statusOf } from './errors.ts';
 import { Multiparts } from './multiparts.ts';
@@ -140,7 +140,7 @@ export class S3Store implements Store, Prober {
       ...this.#s3.encryption(),
       ...(model ? this.#s3.modelHeaders() : { ContentType: 'application/json' }),
       ...(await this.#condition(key, condition)),
-      ...(this.#s3.mode === 'crc32' ? { ChecksumCRC32: crc32Base64(bytes) } : {}),
+      ...(this.#s3.mode === 'crc32' ? { ChecksumCRC32: await bodyCrc32Base64(bytes) } : {}),
     };
     const answer = await this.#s3.send(`put ${key}`, (client, sent) => client.send(this.#s3.protect(new PutObjectCommand(input)), sent));
     return {
