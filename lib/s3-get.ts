@@ -1,4 +1,3 @@
-import { createHash, createHmac, type Hash, type Hmac } from 'node:crypto';
 import type { Head } from './direct/message.ts';
 import { oneLine, StepError } from './errors.ts';
 import { type HttpAnswer, networkError, readBody, readInto, send, shownUrl } from './http.ts';
@@ -6,7 +5,8 @@ import type { Log } from './log.ts';
 import { agents } from './network.ts';
 import { s3Hint, s3Kind } from './s3/codes.ts';
 import { hasObjectHeaders, NoS3, noS3Hint } from './s3/foreign.ts';
-import { credentialsOf, regionOf, type S3Settings } from './s3-settings.ts';
+import { regionOf, type S3Settings } from './s3-settings.ts';
+import { signed } from './s3-signature.ts';
 import { PreconditionFailed, type RangeOptions } from './store.ts';
 import { retry, retryAfterMs } from './transfer/retry.ts';
 
@@ -29,7 +29,7 @@ export async function s3Get(key: string, { settings, retries, stallTimeout, sign
   const region = await regionOf(settings);
   const url = objectUrl(key, settings, region);
   const ask = async () => {
-    const headers = await signedHeaders(url, settings, region);
+    const headers = await signedGet(url, settings, region);
     const answer = await send(url.href, { headers, signal, stallTimeout });
     const body = await readBody(answer);
     if (answer.status === 200 && !hasObjectHeaders(answer.headers)) throw noS3(doing, url, answer);
@@ -65,7 +65,7 @@ export async function s3GetRange(
   };
   const ask = async () => {
     const range = `bytes=${offset + filled}-${offset + into.length - 1}`;
-    const headers: Record<string, string> = { ...(await signedHeaders(url, settings, region)), range };
+    const headers: Record<string, string> = { ...(await signedGet(url, settings, region)), range };
     if (etag !== undefined) headers['if-match'] = `"${etag}"`;
     const rest = into.subarray(filled);
     const { direct } = agents();
@@ -89,6 +89,11 @@ export async function s3GetRange(
 const clockAhead = new Map<string, number>();
 /** A request is on its way for less. */
 const sameClockMs = 60_000;
+
+async function signedGet(url: URL, settings: S3Settings, region: string): Promise<Record<string, string>> {
+  const signingDate = new Date(Date.now() + (clockAhead.get(url.origin) ?? 0));
+  return await signed({ method: 'GET', url, headers: {} }, { settings, region, signingDate });
+}
 
 /** Asks once more when the store refused the time of the signature and told its own. */
 async function byItsClock<T>({ origin }: URL, ask: () => Promise<T>): Promise<T> {
@@ -156,50 +161,6 @@ function failure(doing: string, url: URL, { status, headers }: HttpAnswer, code:
     hint: s3Hint(code, kind),
     retryAfterMs: retryAfterMs(headers['retry-after']),
   });
-}
-
-/** The signer is loaded when it is first needed: most of a small program's start would be it. */
-async function signedHeaders(url: URL, settings: S3Settings, region: string): Promise<Record<string, string>> {
-  const { SignatureV4 } = await import('@smithy/signature-v4');
-  const { expiration: _, ...credentials } = await credentialsOf(settings);
-  // S3's own signature takes the path as it is sent, without a second encoding.
-  const signer = new SignatureV4({ service: 's3', region, credentials, sha256: Sha256, uriEscapePath: false });
-  const { protocol, hostname, host, pathname, port } = url;
-  const request = { method: 'GET', protocol, hostname, path: pathname, headers: { host }, ...(port ? { port: Number(port) } : {}) };
-  const signingDate = new Date(Date.now() + (clockAhead.get(url.origin) ?? 0));
-  return (await signer.sign(request, { signingDate })).headers;
-}
-
-/** Node's own hash in the form that the signer asks for. */
-class Sha256 {
-  readonly #secret: Buffer | undefined;
-  #hash: Hash | Hmac;
-
-  constructor(secret?: string | ArrayBuffer | ArrayBufferView) {
-    this.#secret = secret === undefined ? undefined : bufferOf(secret);
-    this.#hash = this.#start();
-  }
-
-  update(data: string | ArrayBuffer | ArrayBufferView): void {
-    this.#hash.update(bufferOf(data));
-  }
-
-  async digest(): Promise<Uint8Array> {
-    return this.#hash.digest();
-  }
-
-  reset(): void {
-    this.#hash = this.#start();
-  }
-
-  #start(): Hash | Hmac {
-    return this.#secret === undefined ? createHash('sha256') : createHmac('sha256', this.#secret);
-  }
-}
-
-function bufferOf(data: string | ArrayBuffer | ArrayBufferView): Buffer {
-  if (typeof data === 'string') return Buffer.from(data);
-  return ArrayBuffer.isView(data) ? Buffer.from(data.buffer, data.byteOffset, data.byteLength) : Buffer.from(data);
 }
 
 /** RFC 3986: everything but unreserved signs, as S3's signature wants it. */

@@ -101,6 +101,43 @@ test('a copy in parts asks for encryption, class and tags, and pins every part b
   }
 });
 
+test('a put and a part by the short way ask for what the SDK asks for', async () => {
+  const server = await new FakeS3().listen();
+  try {
+    server.createBucket('models');
+    const { accessKeyId, secretAccessKey } = server.credentials;
+    const own = { S3_SSE: 'aws:kms', S3_KMS_KEY_ID: 'key/1', S3_STORAGE_CLASS: 'STANDARD_IA', S3_TAGS: 'team=ml' };
+    const keys = { S3_BUCKET: 'models', S3_ENDPOINT: server.origin, S3_ACCESS_KEY_ID: accessKeyId, S3_SECRET_ACCESS_KEY: secretAccessKey };
+    const asked = async (checksum: string) => {
+      const store = s3Store({ ...keys, ...own, S3_CHECKSUM: checksum });
+      const from = server.requests.length;
+      const metadata = { 'modelferry-sha256': 'x', 'Modelferry-Size': '3' };
+      await store.put(`a/b c+d(1)!'*~/ä€.json`, Buffer.from('abc'), { condition: { absent: true } });
+      await store.put('a/model.safetensors', Buffer.from('abc'), { metadata, model: true });
+      const upload = await store.beginMultipart('a/large', { size: 5, partSize: 5, metadata });
+      await store.uploadPart(upload, 1, Buffer.from('abcde'));
+      await store.delete([`a/b c+d(1)!'*~/ä€.json`]);
+      return server.requests.slice(from).filter(({ method }) => method === 'PUT');
+    };
+    const [quick, long] = [await asked('crc32'), await asked('sha256')];
+    expect(quick.map(({ headers }) => headers['user-agent'])).toEqual(quick.map(() => expect.stringMatching(/^modelferry\//)));
+    expect(long.map(({ headers }) => headers['user-agent'])).toEqual(long.map(() => expect.stringContaining('aws-sdk-js')));
+    // What only the SDK tells of itself, and what is another in each request.
+    const beside = /^(authorization|x-amz-date|x-amz-content-sha256|x-amz-checksum-crc32|(x-amz-)?user-agent|amz-sdk-.*)$/;
+    const shown = (requests: typeof quick) =>
+      requests.map(({ url, headers }) => [
+        url.replace(/uploadId=[^&]*/, 'uploadId='),
+        Object.fromEntries(Object.entries(headers).filter(([name]) => !beside.test(name))),
+      ]);
+    expect(quick).toHaveLength(3);
+    expect(shown(quick)).toEqual(
+      shown(long).map(([url, headers]) => [url?.toString().replace('&x-id=UploadPart', '').replace('?x-id=PutObject', ''), headers]),
+    );
+  } finally {
+    await server.close();
+  }
+});
+
 /** Any real S3: TEST_S3_ENDPOINT, TEST_S3_BUCKET and the AWS chain. */
 const { TEST_S3_ENDPOINT, TEST_S3_BUCKET, TEST_S3_ACCESS_KEY_ID, TEST_S3_SECRET_ACCESS_KEY } = process.env;
 if (TEST_S3_ENDPOINT && TEST_S3_BUCKET) {

@@ -12,7 +12,7 @@ export interface ClientOptions {
   /** ms of silence after which a connection is given up. */
   stallTimeout: number;
   /** Told the Date of every answer: the store's clock. */
-  onDate: (date: Date) => void;
+  onDate: (date: string | undefined) => void;
 }
 
 const silent = { debug() {}, info() {}, warn() {}, error() {} };
@@ -39,8 +39,7 @@ export async function makeClient({ settings, stallTimeout, onDate }: ClientOptio
   client.middlewareStack.add(
     (next) => async (args) => {
       const result = await next(args);
-      const date = Date.parse((result.response as { headers?: Record<string, string> }).headers?.date ?? '');
-      if (!Number.isNaN(date)) onDate(new Date(date));
+      onDate((result.response as { headers?: Record<string, string> }).headers?.date);
       return result;
     },
     { step: 'deserialize', priority: 'low', name: 'storeClock' },

@@ -3,13 +3,15 @@ import { buffer } from 'node:stream/consumers';
 import type { S3ClientConfig } from '@aws-sdk/client-s3';
 import { buildQueryString, type HttpRequest, HttpResponse } from '@smithy/core/protocols';
 import { StepError } from '../errors.ts';
-import { send } from '../http.ts';
+import { type HttpAnswer, send } from '../http.ts';
 
 type Handler = NonNullable<S3ClientConfig['requestHandler']>;
 
 /** What the SDK asks of a handler (its HttpHandlerOptions). */
 interface Sent {
   abortSignal?: AbortSignal;
+  /** The request is made already, and this came: the SDK shall only read it. */
+  answer?: HttpAnswer;
 }
 
 /**
@@ -19,13 +21,13 @@ interface Sent {
 export function overSend(stallTimeout: number): Handler {
   const handler = {
     metadata: { handlerProtocol: 'http/1.1' },
-    async handle(request: HttpRequest, { abortSignal }: Sent = {}): Promise<{ response: HttpResponse }> {
+    async handle(request: HttpRequest, { abortSignal, answer: given }: Sent = {}): Promise<{ response: HttpResponse }> {
       const { protocol, hostname, port, path, query, method } = request;
       const { 'transfer-encoding': _, ...headers } = request.headers;
       const body = await wholeBody(request);
       const search = query ? buildQueryString(query) : '';
       const url = `${protocol}//${hostname}${port === undefined ? '' : `:${port}`}${path}${search === '' ? '' : `?${search}`}`;
-      const answer = await send(url, { method, headers, body, signal: abortSignal, stallTimeout });
+      const answer = given ?? (await send(url, { method, headers, body, signal: abortSignal, stallTimeout }));
       const flat = Object.entries(answer.headers).map(([name, value]) => [name, [value ?? ''].flat().join(',')]);
       return { response: new HttpResponse({ statusCode: answer.status, headers: Object.fromEntries(flat), body: answer.body }) };
     },

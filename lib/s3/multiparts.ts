@@ -5,7 +5,6 @@ import {
   CreateMultipartUploadCommand,
   ListMultipartUploadsCommand,
   ListPartsCommand,
-  UploadPartCommand,
   UploadPartCopyCommand,
 } from '@aws-sdk/client-s3';
 import { kindOf, StepError } from '../errors.ts';
@@ -14,6 +13,7 @@ import { mapLimited } from '../transfer/pool.ts';
 import { bodyCrc32Base64 } from './checksums.ts';
 import type { S3Connection } from './connection.ts';
 import { NoS3 } from './foreign.ts';
+import type { Write } from './quick-write.ts';
 import { checksumOf, copySource, quoted, unquoted } from './values.ts';
 
 /** Large enough for few requests, small enough for several at once; a part that is copied costs no memory here. */
@@ -45,7 +45,7 @@ export class Multiparts {
   }
 
   async upload({ key, uploadId }: MultipartUpload, number: number, bytes: Uint8Array): Promise<UploadedPart> {
-    const input = {
+    const input: Write = {
       Bucket: this.#s3.bucket,
       Key: key,
       UploadId: uploadId,
@@ -54,9 +54,7 @@ export class Multiparts {
       ContentLength: bytes.length,
       ...(this.#s3.mode === 'crc32' ? { ChecksumCRC32: await bodyCrc32Base64(bytes) } : {}),
     };
-    const answer = await this.#s3.send(`send part ${number} of ${key}`, (client, sent) =>
-      client.send(this.#s3.protect(new UploadPartCommand(input)), sent),
-    );
+    const answer = await this.#s3.write(`send part ${number} of ${key}`, input);
     return { number, etag: unquoted(answer.ETag), checksum: this.#s3.mode === 'crc32' ? `crc32:${input.ChecksumCRC32}` : undefined };
   }
 

@@ -5,7 +5,6 @@ import {
   HeadObjectCommand,
   ListObjectsV2Command,
   PutObjectCommand,
-  type PutObjectCommandInput,
 } from '@aws-sdk/client-s3';
 import { StepError } from '../errors.ts';
 import { s3GetRange } from '../s3-get.ts';
@@ -28,6 +27,7 @@ import { leaveUnsigned, type S3Connection } from './connection.ts';
 import { isUnexplained, statusOf } from './errors.ts';
 import { Multiparts } from './multiparts.ts';
 import { type Prober, probeStore, type Tried } from './probe.ts';
+import type { Write } from './quick-write.ts';
 import { checksumOf, copySource, objectInfo, quoted, unquoted } from './values.ts';
 
 /** S3's own limits (user guide, "Amazon S3 multipart upload limits"). */
@@ -131,7 +131,7 @@ export class S3Store implements Store, Prober {
   }
 
   async put(key: string, bytes: Uint8Array, { condition, metadata, model = false }: PutOptions = {}): Promise<ObjectInfo> {
-    const input: PutObjectCommandInput = {
+    const input: Write = {
       Bucket: this.#s3.bucket,
       Key: key,
       Body: bytes,
@@ -142,7 +142,7 @@ export class S3Store implements Store, Prober {
       ...(await this.#condition(key, condition)),
       ...(this.#s3.mode === 'crc32' ? { ChecksumCRC32: await bodyCrc32Base64(bytes) } : {}),
     };
-    const answer = await this.#s3.send(`put ${key}`, (client, sent) => client.send(this.#s3.protect(new PutObjectCommand(input)), sent));
+    const answer = await this.#s3.write(`put ${key}`, input);
     return {
       key,
       size: bytes.length,
