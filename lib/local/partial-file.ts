@@ -1,7 +1,7 @@
 import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 
-/** Larger writes make Linux take page cache by pieces of 2 MiB, which a virtual machine that gives free memory back must fetch again (README, "Measured"). */
+/** Larger writes make Linux take page cache by pieces of 2 MiB, which a virtual machine that gives free memory back must fetch again (README, "Design"). */
 const writeBytes = 1024 ** 2;
 /** So much is left to the disk before it is told to write, while more is coming: the flush at the end finds little to do. */
 const flushBytes = 64 * 1024 ** 2;

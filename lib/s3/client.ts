@@ -13,12 +13,14 @@ export interface ClientOptions {
   stallTimeout: number;
   /** Told the Date of every answer: the store's clock. */
   onDate: (date: string | undefined) => void;
+  /** Told where every request goes. */
+  onOrigin: (origin: string) => void;
 }
 
 const silent = { debug() {}, info() {}, warn() {}, error() {} };
 
 /** The SDK's client over our own `send` (proxies, roots, pace), with no retries of its own, and no checksum that a store might not know. */
-export async function makeClient({ settings, stallTimeout, onDate }: ClientOptions): Promise<S3Client> {
+export async function makeClient({ settings, stallTimeout, onDate, onOrigin }: ClientOptions): Promise<S3Client> {
   const client = new S3Client({
     region: await regionOf(settings),
     ...(settings.endpoint === undefined ? {} : { endpoint: settings.endpoint }),
@@ -34,7 +36,7 @@ export async function makeClient({ settings, stallTimeout, onDate }: ClientOptio
     // What it would say, our errors say; it would go past our log.
     logger: silent,
     customUserAgent: [['modelferry', version]],
-    requestHandler: overSend(stallTimeout),
+    requestHandler: overSend(stallTimeout, onOrigin),
   });
   client.middlewareStack.add(
     (next) => async (args) => {

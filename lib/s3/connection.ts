@@ -8,7 +8,7 @@ import type { ChecksumMode } from './checksums.ts';
 import { makeClient } from './client.ts';
 import { isOfClock, s3Error } from './errors.ts';
 import type { Conditions } from './probe.ts';
-import { isPlain, quickWrite, type Write, type Written } from './quick-write.ts';
+import { quickWrite, type Write, type Written, writeUrl } from './quick-write.ts';
 
 export interface S3Options {
   settings: S3Settings;
@@ -35,6 +35,8 @@ export class S3Connection {
   /** How If-Match and If-None-Match go out with writes; `none` once a probe has told that they are ignored or refused. */
   conditions: Conditions = 'quoted';
   #client: Promise<S3Client> | undefined;
+  /** Where the SDK's requests go; undefined until the first. */
+  #origin: string | undefined;
   /** How far the store's clock is ahead of ours, in ms. */
   #aheadMs = 0;
 
@@ -79,10 +81,13 @@ export class S3Connection {
       const command = UploadId === undefined ? new PutObjectCommand(put) : new UploadPartCommand({ ...put, UploadId, PartNumber });
       if (this.mode !== 'crc32') return await sendWrite(client, command, sent);
       leaveUnsigned(command);
-      if (!(await this.#mayBeQuick(client))) return await sendWrite(client, command, sent);
       const { settings, stallTimeout, signal } = this.options;
+      const region = await regionOf(settings);
+      const url = writeUrl(write, settings, region);
+      // Only where the SDK goes itself: it knows access points, directory buckets, profiles and partitions that we do not.
+      if (url.origin !== this.#origin) return await sendWrite(client, command, sent);
       const signingDate = new Date(Date.now() + client.config.systemClockOffset);
-      const { done, answer } = await quickWrite(write, { settings, region: await regionOf(settings), signingDate, signal, stallTimeout });
+      const { done, answer } = await quickWrite(write, url, { settings, region, signingDate, signal, stallTimeout });
       if (done) this.#learn(answer.headers.date);
       // What else came is the SDK's to read.
       return done ?? (await sendWrite(client, command, { ...sent, answer }));
@@ -121,6 +126,10 @@ export class S3Connection {
       settings,
       stallTimeout,
       onDate: (date) => this.#learn(date),
+      onOrigin: (origin) => {
+        // Without the port where it is the scheme's own.
+        this.#origin = new URL(origin).origin;
+      },
     });
     return await this.#client;
   }
@@ -128,11 +137,6 @@ export class S3Connection {
   #learn(date: string | undefined): void {
     const at = Date.parse(date ?? '');
     if (!Number.isNaN(at)) this.#aheadMs = at - Date.now();
-  }
-
-  async #mayBeQuick({ config }: S3Client): Promise<boolean> {
-    const { useFipsEndpoint, useDualstackEndpoint } = config;
-    return isPlain(this.options.settings) && !(await useFipsEndpoint()) && !(await useDualstackEndpoint());
   }
 }
 

@@ -16,9 +16,9 @@ interface Sent {
 
 /**
  * Carries the SDK's requests over `send`, so that S3 is asked like the Hub: one pace for all connections, the bandwidth limit, the stall watchdog.
- * Bodies are whole buffers, as this house makes them; the small streams of a probe for trailers are read first. Throws what `send` throws.
+ * Bodies are whole buffers, as this house makes them; the small streams of a probe for trailers are read first. Tells where each goes. Throws what `send` throws.
  */
-export function overSend(stallTimeout: number): Handler {
+export function overSend(stallTimeout: number, onOrigin: (origin: string) => void): Handler {
   const handler = {
     metadata: { handlerProtocol: 'http/1.1' },
     async handle(request: HttpRequest, { abortSignal, answer: given }: Sent = {}): Promise<{ response: HttpResponse }> {
@@ -26,7 +26,9 @@ export function overSend(stallTimeout: number): Handler {
       const { 'transfer-encoding': _, ...headers } = request.headers;
       const body = await wholeBody(request);
       const search = query ? buildQueryString(query) : '';
-      const url = `${protocol}//${hostname}${port === undefined ? '' : `:${port}`}${path}${search === '' ? '' : `?${search}`}`;
+      const origin = `${protocol}//${hostname}${port === undefined ? '' : `:${port}`}`;
+      onOrigin(origin);
+      const url = `${origin}${path}${search === '' ? '' : `?${search}`}`;
       const answer = given ?? (await send(url, { method, headers, body, signal: abortSignal, stallTimeout }));
       const flat = Object.entries(answer.headers).map(([name, value]) => [name, [value ?? ''].flat().join(',')]);
       return { response: new HttpResponse({ statusCode: answer.status, headers: Object.fromEntries(flat), body: answer.body }) };
