@@ -35,6 +35,8 @@ describe.skipIf(!settings.restartNodeCommand)('a node that stops and starts agai
     const tekton = await startTekton(site, {
       pipelineRef: { name: 'import-model' },
       taskRunTemplate: { podTemplate: { securityContext: { fsGroup: 65532 } } },
+      // Where the node has forgotten its containers, Tekton waits for the pod until the try's time is over.
+      taskRunSpecs: [{ pipelineTaskName: 'download', timeout: '4m' }],
       params: params({ ...given, 'hub-url': forTekton, 'model-name': names.tekton }),
       workspaces: [volume('workspace'), s3Credentials],
     });
