@@ -3,12 +3,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Manifest } from '../../lib/manifest.ts';
 import type { Certificate } from '../fakes/certificate.ts';
-import { bytesOf, type Files, sha256Of } from '../fakes/content.ts';
+import { type Files, sha256Of } from '../fakes/content.ts';
 import { FakeHub, type HubOptions } from '../fakes/hub.ts';
 import { tinyLlama } from '../fakes/model.ts';
 import { FakeRegistry } from '../fakes/registry.ts';
 import { FakeS3, type FakeS3Options } from '../fakes/s3.ts';
-import { filesBelow, heldModels } from './folders.ts';
+import { filesBelow, type HeldModel, heldModels } from './folders.ts';
 
 export type StoreKind = 's3' | 'folder';
 
@@ -33,8 +33,8 @@ export class Arena {
   readonly s3: FakeS3;
   readonly registry = new FakeRegistry();
   readonly models: ReadonlyMap<string, Files>;
-  /** The digest of the manifest that a run makes which nobody hits, by the folder in its workspace. */
-  readonly derived = new Map<string, string>();
+  /** The smaller model that a run makes which nobody hits, by its source: every other run must make the same. */
+  readonly references = new Map<string, HeldModel>();
   readonly kind: StoreKind;
   readonly dir: string;
   readonly partSize: number;
@@ -119,39 +119,50 @@ export class Arena {
     return new Map(paths.map((path) => [path, () => readFile(join(this.storeDir, path))]));
   }
 
-  /** The manifest that readers find now. */
-  async manifest(): Promise<Manifest | undefined> {
+  /** The manifest that readers find now, and the digest of its bytes. */
+  async published(): Promise<{ manifest: Manifest; sha256: string } | undefined> {
     const bytes = await (await this.keys()).get(manifestKey)?.();
-    return bytes && (JSON.parse(bytes.toString('utf8')) as Manifest);
+    return bytes && { manifest: JSON.parse(bytes.toString('utf8')) as Manifest, sha256: sha256Of(bytes) };
+  }
+
+  /** The digests of all files of the model that a manifest is about, by path; undefined when it is about none of ours. */
+  digestsOf({ source, derived }: Manifest): Map<string, string> | undefined {
+    if (derived) {
+      const reference = this.references.get(source.repo);
+      return reference && new Map(reference.manifest.files.map(({ path, sha256 }) => [path, sha256]));
+    }
+    const model = this.models.get(source.repo);
+    return model && new Map([...model].map(([path, content]) => [path, sha256Of(content)]));
   }
 
   /** What is wrong with what is published: nothing when nothing is. */
   async wrongBytes(): Promise<string[]> {
-    const manifest = await this.manifest();
-    if (manifest === undefined) return [];
-    const model = this.models.get(manifest.source.repo);
-    if (model === undefined) return [`the manifest names ${manifest.source.repo}`];
+    const published = await this.published();
+    if (published === undefined) return [];
+    const { manifest, sha256 } = published;
+    const { repo } = manifest.source;
+    const digests = this.digestsOf(manifest);
+    if (digests === undefined) return [`the manifest names ${repo}, ${manifest.derived?.method ?? 'as it is'}`];
     const keys = await this.keys();
     const faults: string[] = [];
+    if (manifest.derived && this.references.get(repo)?.sha256 !== sha256) faults.push('the manifest is not that of a run that nobody hits');
     const named = manifest.files.map(({ path }) => path).sort();
-    const wanted = [...model.keys()].sort();
-    if (named.join() !== wanted.join()) faults.push(`the manifest names ${named.join()}`);
-    for (const [path, content] of model) {
+    if (named.join() !== [...digests.keys()].sort().join()) faults.push(`the manifest names ${named.join()}`);
+    for (const [path, digest] of digests) {
       const bytes = await keys.get(`${prefix}/${path}`)?.();
       if (bytes === undefined) faults.push(`${path} is published and missing`);
-      else if (!bytes.equals(bytesOf(content))) faults.push(`${path} is published with wrong bytes`);
-      const entry = manifest.files.find((file) => file.path === path);
-      if (entry?.sha256 !== sha256Of(content)) faults.push(`${path} has a wrong digest in the manifest`);
+      else if (sha256Of(bytes) !== digest) faults.push(`${path} is published with wrong bytes`);
+      if (digestIn(manifest, path) !== digest) faults.push(`${path} has a wrong digest in the manifest`);
     }
     return faults;
   }
 
   /** What lies in the store that a finished run has no use for. */
   async leftInStore(): Promise<string[]> {
-    const manifest = await this.manifest();
-    const model = manifest && this.models.get(manifest.source.repo);
-    const files = [...(model?.keys() ?? [])].map((path) => `${prefix}/${path}`);
-    const records = manifest ? ['manifests', 'source', 'stored'].map((kind) => `.modelferry/${kind}/${prefix}.json`) : [];
+    const published = await this.published();
+    const digests = published && this.digestsOf(published.manifest);
+    const files = [...(digests?.keys() ?? [])].map((path) => `${prefix}/${path}`);
+    const records = published ? ['manifests', 'source', 'stored'].map((kind) => `.modelferry/${kind}/${prefix}.json`) : [];
     const own = '.modelferry/folder-store';
     const sides = this.kind === 'folder' ? [...files, ...records].map((key) => `${own}/objects/${key}.json`) : [];
     const wanted = new Set([...files, ...records, ...sides, `${own}/locks/`, `${own}/tmp/`]);
@@ -159,17 +170,20 @@ export class Arena {
     return [...[...(await this.keys()).keys()].filter((key) => !wanted.has(key)), ...uploads];
   }
 
-  /** What is wrong with the models that a folder says it holds. */
+  /** What is wrong with the models that a folder says it holds. What was published while it was made need not lie there. */
   async wrongLocally(name: string): Promise<string[]> {
     const faults: string[] = [];
-    for (const { folder, manifest, sha256, faults: own } of await heldModels(this.workspace(name))) {
-      faults.push(...own.map((fault) => `${name}: ${fault}`));
-      const model = this.models.get(manifest.source.repo);
-      const derived = manifest.derived && this.derived.get(folder);
-      if (manifest.derived !== undefined) {
-        if (derived !== sha256) faults.push(`${name}: ${folder} is not what a run makes that nobody hits`);
-      } else if (model === undefined || [...model].some(([path, content]) => digestIn(manifest, path) !== sha256Of(content))) {
-        faults.push(`${name}: ${folder} is not ${manifest.source.repo}`);
+    for (const { folder, manifest, sha256, faults: own, wrong, report } of await heldModels(this.workspace(name))) {
+      const isElsewhere = manifest.derived !== undefined && (await this.published())?.sha256 === sha256;
+      faults.push(...(isElsewhere ? wrong : own).map((fault) => `${name}: ${fault}`));
+      const { repo } = manifest.source;
+      if (manifest.derived) {
+        const reference = this.references.get(repo);
+        if (reference?.sha256 !== sha256) faults.push(`${name}: ${folder} is not what a run makes that nobody hits`);
+        if (report !== undefined && report !== reference?.report)
+          faults.push(`${name}: ${folder} has another report than such a run writes`);
+      } else if ([...(this.digestsOf(manifest) ?? [['', '']])].some(([path, digest]) => digestIn(manifest, path) !== digest)) {
+        faults.push(`${name}: ${folder} is not ${repo}`);
       }
     }
     return faults;

@@ -22,6 +22,10 @@ export interface HeldModel {
   sha256: string;
   /** What is wrong with its files: nothing, or the promise is broken. */
   faults: string[];
+  /** The same of those that are there. */
+  wrong: string[];
+  /** The text of its report, where there is one. */
+  report: string | undefined;
 }
 
 /** Every model that a workspace or a named folder says it holds, its bytes compared with its manifest. */
@@ -35,29 +39,30 @@ export async function heldModels(workspace: string): Promise<HeldModel[]> {
       const files = folder === insideName ? workspace : join(workspace, folder, 'files');
       const bytes = await readFile(join(workspace, path));
       const manifest = parseManifest(bytes, path);
-      const faults = await Promise.all(
-        manifest.files.map(async (file) => {
-          const info = await lstat(join(files, file.path)).catch(() => undefined);
-          if (!info?.isFile()) return [`${folder} names ${file.path}, which is not there`];
-          const right = sha256Of(await readFile(join(files, file.path))) === file.sha256;
-          return right ? [] : [`${folder} has wrong bytes in ${file.path}`];
-        }),
-      );
-      return { folder, manifest, sha256: sha256Of(bytes), faults: faults.flat() };
+      const wrong: string[] = [];
+      const missing: string[] = [];
+      for (const file of manifest.files) {
+        const info = await lstat(join(files, file.path)).catch(() => undefined);
+        if (!info?.isFile()) missing.push(`${folder} names ${file.path}, which is not there`);
+        else if (sha256Of(await readFile(join(files, file.path))) !== file.sha256) wrong.push(`${folder} has wrong bytes in ${file.path}`);
+      }
+      const report = await readFile(join(workspace, folder, 'report.json'), 'utf8').catch(() => undefined);
+      return { folder, manifest, sha256: sha256Of(bytes), faults: [...missing, ...wrong], wrong, report };
     }),
   );
 }
 
 const ofFolder = String.raw`manifest\.json|source\.json|run-id|stamps\.json`;
 const inWorkspace = new RegExp(
-  String.raw`^(model_s3_uri|model_version_id|\.modelferry/fetched/[0-9a-f]+\.json|acme--(one|two)/[^/]+/(${ofFolder}|report\.(json|html)|files/.+))$`,
+  String.raw`^(model_s3_uri|model_version_id|\.modelferry/fetched/[0-9a-f]+\.json|acme--(one|two)/[^/]+/(${ofFolder}|report\.(json|html)))$`,
 );
 const inNamed = new RegExp(String.raw`^\.modelferry/(${ofFolder}|fetched\.json)$`);
 
 /** What lies there besides whole models and their records: nothing when nothing was left behind. */
 export async function leftInFolder(workspace: string, named: boolean): Promise<string[]> {
   const models = await heldModels(workspace);
-  const files = new Set(models.flatMap(({ manifest }) => manifest.files.map(({ path }) => path)));
-  const good = (path: string) => (named ? inNamed.test(path) || files.has(path) : inWorkspace.test(path));
+  const placeOf = (folder: string, path: string) => (named ? path : join(folder, 'files', path));
+  const files = new Set(models.flatMap(({ folder, manifest }) => manifest.files.map(({ path }) => placeOf(folder, path))));
+  const good = (path: string) => files.has(path) || (named ? inNamed : inWorkspace).test(path);
   return (await filesBelow(workspace)).filter((path) => !good(path));
 }

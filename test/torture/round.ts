@@ -1,3 +1,4 @@
+import type { Manifest } from '../../lib/manifest.ts';
 import { sizeOf } from '../fakes/content.ts';
 import { Arena, inFlightBytes, repos, type StoreKind } from './arena.ts';
 import { heldModels, leftInFolder } from './folders.ts';
@@ -26,7 +27,7 @@ const mostStages = 8;
  * it has its turn. What must hold is looked at after every try.
  */
 export async function round(victim: Victim, kind: StoreKind, random: Random): Promise<RoundReport> {
-  const arena = await Arena.open(kind, random.pick([400_000, 3_000_000, 7_000_000, 11_000_000]));
+  const arena = await Arena.open(kind, random.pick(victim.shardBytes));
   const writers = random.chance(1 / 3) ? random.between(2, 3) : 1;
   const shared = random.chance(0.5);
   const rivals = writers > 1 && victim.publishes && !victim.registers && random.chance(0.4);
@@ -78,7 +79,7 @@ class Fight {
   async tries(calls: readonly Call[]): Promise<void> {
     for (let tries = this.#random.between(1, 4); tries > 0; tries -= 1) {
       const strikes = calls.map((call) =>
-        this.#random.chance(0.85) ? chooseStrike(this.#random, usual.get(call.program) ?? 1500, call) : undefined,
+        this.#random.chance(0.85) ? chooseStrike(this.#random, usual.get(this.#nameOf(call)) ?? 1500, call, this.#arena.kind) : undefined,
       );
       for (const each of await Promise.all(calls.map((call, index) => attempt(this.#arena, call, strikes[index])))) {
         this.#report.runs += 1;
@@ -97,11 +98,15 @@ class Fight {
       const last = await attempt(this.#arena, call, undefined);
       this.#report.runs += 1;
       this.#judge(`the last run of ${call.program}`, last);
-      usual.set(call.program, last.ms);
+      usual.set(this.#nameOf(call), last.ms);
       next.push(...((await call.next?.(last.ended)) ?? []));
     }
     await this.#look(calls);
     return next;
+  }
+
+  #nameOf({ program }: Call): string {
+    return `${this.#victim.name}: ${program}`;
   }
 
   /** Done, or refused because the rival was first, or in the way. */
@@ -116,20 +121,25 @@ class Fight {
     faults.push(...(await this.#arena.wrongBytes()));
     for (const workspace of workspacesOf(calls)) faults.push(...(await this.#arena.wrongLocally(workspace)));
     const live = this.#arena.registry.records('artifact').some(({ state }) => state === 'LIVE');
-    if (this.#victim.registers && live && (await this.#arena.manifest()) === undefined)
+    if (this.#victim.registers && live && (await this.#arena.published()) === undefined)
       faults.push('registered as LIVE, but not published');
   }
 }
 
 /** When all are through: the model is there, whole, and nothing else. */
 async function end(arena: Arena, victim: Victim, calls: readonly Call[], report: RoundReport): Promise<void> {
-  if (victim.publishes && (await arena.manifest()) === undefined) report.faults.push('nothing is published at the end');
+  const derives = arena.references.size > 0;
+  const published = (await arena.published())?.manifest;
+  const isWanted = (manifest: Manifest | undefined) => manifest !== undefined && (manifest.derived !== undefined) === derives;
+  if (victim.publishes && !isWanted(published)) report.faults.push('nothing is published at the end');
   if (victim.publishes) report.faults.push(...(await arena.leftInStore()).map((what) => `left behind: ${what}`));
-  for (const workspace of workspacesOf(calls)) {
+  // What a refused run has made so far stays in its own workspace.
+  const through = derives && victim.publishes ? calls.filter(({ repo }) => repo === published?.source.repo) : calls;
+  for (const workspace of workspacesOf(through)) {
     const dir = arena.workspace(workspace);
     report.faults.push(...(await leftInFolder(dir, victim.named)).map((what) => `left behind in workspace ${workspace}: ${what}`));
     const held = await heldModels(dir);
-    const whole = held.some(({ manifest }) => (manifest.derived !== undefined) === victim.offline);
+    const whole = held.some(({ manifest }) => isWanted(manifest));
     if (!whole && victim.name !== 'register') report.faults.push(`workspace ${workspace} has no model at the end`);
   }
   if (victim.registers) {
@@ -151,7 +161,7 @@ function count(
 ): void {
   const size = [...(arena.models.get(repos[0]) ?? [])].reduce((sum, [, content]) => sum + sizeOf(content), 0);
   if (victim.publishes && arena.kind === 's3' && !rivals) {
-    report.sentAgain = Math.max(0, sent - size);
+    report.sentAgain = Math.max(0, sent - (arena.references.get(repos[0])?.manifest.totalBytes ?? size));
     if (report.sentAgain > hits * inFlightBytes) report.faults.push(`${report.sentAgain} bytes were sent again after ${hits} hits`);
   }
   if (victim.resumesFromHub) {

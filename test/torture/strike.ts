@@ -2,16 +2,16 @@ import { mkdirSync, watch as watchFolder } from 'node:fs';
 import type { Ended } from '../fakes/program.ts';
 import { Program } from '../fakes/program.ts';
 import type { FakeServer } from '../fakes/server.ts';
-import type { Arena } from './arena.ts';
+import type { Arena, StoreKind } from './arena.ts';
 import type { Random } from './random.ts';
 import type { Call } from './victims.ts';
 
 export type Signal = 'SIGKILL' | 'SIGTERM';
 
-/** When a process is hit: after a time, at the nth request that a server sees or has answered, line of its log, or change in its workspace. */
+/** When a process is hit: after a time, at the nth request that a server sees or has answered, line of its log, or change in its workspace or the store's folder. */
 export interface Strike {
   signal: Signal;
-  at: { ms: number } | { request: number } | { answer: number } | { line: number } | { change: number };
+  at: { ms: number } | { request: number } | { answer: number } | { line: number } | { change: number; in: 'workspace' | 'store' };
 }
 
 export interface Attempt {
@@ -22,18 +22,20 @@ export interface Attempt {
 }
 
 /** `usualMs`: how long such a run takes when it is left alone. */
-export function chooseStrike(random: Random, usualMs: number, { program, workspace }: Call): Strike {
+export function chooseStrike(random: Random, usualMs: number, { offline, workspace }: Call, kind: StoreKind): Strike {
   const signal = random.chance(1 / 3) ? 'SIGTERM' : 'SIGKILL';
   const time = { ms: random.between(1, Math.ceil(usualMs)) };
-  const ofDisk = { change: random.between(1, 80) };
+  const change = random.between(1, 80);
+  const ofDisk = { change, in: 'workspace' } as const;
   // The first thirty are questions; bytes move behind them.
   const nth = () => (random.chance(0.4) ? random.between(1, 30) : random.between(25, 60));
   const ofWire = [{ request: nth() }, { answer: nth() }];
   const at = random.pick<Strike['at']>([
     time,
     { line: random.between(1, 12) },
-    ...(program === 'compress' ? [time, ofDisk, ofDisk] : ofWire),
+    ...(offline ? [time, ofDisk, ofDisk] : ofWire),
     ...(workspace === undefined ? [] : [ofDisk]),
+    ...(kind === 'folder' && !offline ? [{ change, in: 'store' } as const] : []),
   ]);
   return { signal, at };
 }
@@ -90,7 +92,7 @@ function watch(arena: Arena, { workspace }: Call, { child }: Program, at: Strike
     return () => {};
   }
   if ('change' in at) {
-    const dir = arena.workspace(workspace ?? '');
+    const dir = at.in === 'store' ? arena.storeDir : arena.workspace(workspace ?? '');
     mkdirSync(dir, { recursive: true });
     const watcher = watchFolder(dir, { recursive: true }, () => count(at.change));
     // What goes away while it is looked at is no fault.

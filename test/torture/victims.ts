@@ -13,6 +13,8 @@ export interface Call {
   /** The workspace that it uses, if any: looked over at every moment and at the end. */
   workspace?: string;
   repo: RepoId;
+  /** Talks to nobody: only the clock, its log and its disk tell when to hit it. */
+  offline?: boolean;
   /** What runs when it has ended and nobody hit it: the next pods of a pipeline. */
   next?: (ended: Ended) => Promise<Call[]>;
 }
@@ -29,11 +31,18 @@ export interface Victim {
   gives: readonly number[];
   /** A rerun takes only what is missing from the Hub; false: it takes nothing, or reads again what it hashes. */
   resumesFromHub: boolean;
+  /** Bytes of each of a model's two shards: one of these. */
+  shardBytes: readonly number[];
   /** Makes what must be there before, and gives the call of one writer. `shared`: all writers use one workspace, or one plan. */
   call(arena: Arena, repo: RepoId, writer: number, shared: boolean): Promise<Call>;
 }
 
-const needs = { publishes: true, registers: false, offline: false, named: false, gives: [], resumesFromHub: false };
+const shardBytes = [400_000, 3_000_000, 7_000_000, 11_000_000];
+const needs = { publishes: true, registers: false, offline: false, named: false, gives: [], resumesFromHub: false, shardBytes };
+/** So that what is left of them goes in one part, and in more. */
+const halved = { ...needs, shardBytes: shardBytes.map((bytes) => bytes * 2) };
+/** What is made smaller on its way into the store. */
+const onTheWay = 'fp8-dynamic';
 
 /** Whoever writes a new step that may be killed adds it here. */
 export const victims: readonly Victim[] = [
@@ -50,6 +59,17 @@ export const victims: readonly Victim[] = [
   compressing('compress', 'fp8-dynamic'),
   compressing('archive', 'archive'),
   {
+    ...halved,
+    name: 'fuse-upload',
+    call: async (arena, repo, writer, shared) => {
+      await makeReference(arena, repo, onTheWay);
+      const workspace = shared ? `all-${repo.slice(-3)}` : String(writer);
+      await fill(arena, workspace, repo);
+      const env = { METHOD: onTheWay, FUSE_UPLOAD: 'true', WORKSPACE: arena.workspace(workspace) };
+      return { program: 'compress', repo, workspace, env };
+    },
+  },
+  {
     ...needs,
     name: 'upload',
     call: async (arena, repo, writer, shared) => {
@@ -62,6 +82,14 @@ export const victims: readonly Victim[] = [
     ...needs,
     name: 'sync',
     call: async (_, repo, writer) => ({ program: 'sync', repo, env: { MODEL_ID: repo, RUN_ID: `run-${writer}` } }),
+  },
+  {
+    ...halved,
+    name: 'sync-fp8',
+    call: async (arena, repo, writer) => {
+      await makeReference(arena, repo, onTheWay);
+      return { program: 'sync', repo, env: { MODEL_ID: repo, RUN_ID: `run-${writer}`, METHOD: onTheWay } };
+    },
   },
   {
     ...needs,
@@ -96,7 +124,7 @@ export const victims: readonly Victim[] = [
     name: 'register',
     registers: true,
     call: async (arena, repo, writer) => {
-      if ((await arena.manifest()) === undefined) await finish(new Program('sync', [], { ...arena.env, MODEL_ID: repo }).ended);
+      if ((await arena.published()) === undefined) await finish(new Program('sync', [], { ...arena.env, MODEL_ID: repo }).ended);
       const workspace = String(writer);
       const env = { WORKSPACE: arena.workspace(workspace), MODEL_URI: arena.uri, MODEL_REGISTRY_URL: arena.registry.origin };
       return { program: 'register-in-model-registry', repo, workspace, env };
@@ -115,7 +143,6 @@ export const victims: readonly Victim[] = [
   },
 ];
 
-/** What a run makes that nobody hits is made first, in a workspace of its own: every other run must make the same. */
 function compressing(name: string, method: string): Victim {
   return {
     ...needs,
@@ -123,19 +150,23 @@ function compressing(name: string, method: string): Victim {
     publishes: false,
     offline: true,
     call: async (arena, repo, writer, shared) => {
-      const env = (workspace: string) => ({ METHOD: method, WORKSPACE: arena.workspace(workspace) });
-      if (arena.derived.size === 0) {
-        await fill(arena, 'reference', repo);
-        await finish(new Program('compress', [], env('reference')).ended);
-        for (const { folder, manifest, sha256 } of await heldModels(arena.workspace('reference'))) {
-          if (manifest.derived) arena.derived.set(folder, sha256);
-        }
-      }
+      await makeReference(arena, repo, method);
       const workspace = shared ? 'all' : String(writer);
       await fill(arena, workspace, repo);
-      return { program: 'compress', repo, workspace, env: env(workspace) };
+      const env = { METHOD: method, WORKSPACE: arena.workspace(workspace) };
+      return { program: 'compress', repo, workspace, env, offline: true };
     },
   };
+}
+
+/** What a run makes that nobody hits, and that has a workspace and a disk: every other run must make the same. */
+async function makeReference(arena: Arena, repo: RepoId, method: string): Promise<void> {
+  if (arena.references.has(repo)) return;
+  const workspace = `reference-${repo.slice(-3)}`;
+  await fill(arena, workspace, repo);
+  await finish(new Program('compress', [], { METHOD: method, WORKSPACE: arena.workspace(workspace) }).ended);
+  const made = (await heldModels(arena.workspace(workspace))).find(({ manifest }) => manifest.derived);
+  if (made) arena.references.set(repo, made);
 }
 
 /** A workspace as download leaves it. */
