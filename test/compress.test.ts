@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync } from 'node:fs';
 import { lstat, mkdir, mkdtemp, open, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises';
@@ -11,6 +12,7 @@ import { type Manifest, parseManifest } from '../lib/manifest.ts';
 import { type Method, methods, quantizationConfig, schemeOf } from '../lib/quantization/schemes.ts';
 import { readHeader } from '../lib/safetensors/header.ts';
 import { type JsonObject, parseStrictJson } from '../lib/safetensors/strict-json.ts';
+import { carryOver } from '../tasks/compress/carry-over.ts';
 import { OutputFile } from '../tasks/compress/output-file.ts';
 import { bytesOf } from './fakes/content.ts';
 import { type CheckpointName, type CheckpointTensor, checkpointFiles, checkpointTensors, fileOf } from './fakes/model/checkpoints.ts';
@@ -426,4 +428,20 @@ describe('what is refused', () => {
     await fails(2, 're:.*no_such$', ['--method', 'w4a16', '--targets', 're:.*no_such$']);
     expect((await readdir(join(dir, '..'))).length).toBeLessThanOrEqual(2);
   });
+});
+
+test('what a run leaves that is killed while it carries a file over goes with the next', async () => {
+  const [from, to] = [join(workspace, 'from'), join(workspace, 'to')];
+  await mkdir(join(from, 'sub'), { recursive: true });
+  await writeFile(join(from, 'sub', 'a.txt'), 'a');
+  const files = [{ path: 'sub/a.txt', size: 1, sha256: sha256Of('a') }];
+  const killed = `
+    import { carryOver } from './tasks/compress/carry-over.ts';
+    const signal = { throwIfAborted: () => (signal.asked ? process.kill(process.pid, 'SIGKILL') : (signal.asked = true)) };
+    await carryOver(${JSON.stringify(files)}, ${JSON.stringify(from)}, ${JSON.stringify(to)}, signal);`;
+  const cwd = join(import.meta.dirname, '..');
+  const { signal } = spawnSync(process.execPath, ['--input-type=module', '-e', killed], { cwd });
+  expect([signal, await readdir(join(to, 'sub'))]).toEqual(['SIGKILL', [expect.stringMatching(/\.tmp$/)]]);
+  await carryOver(files, from, to, AbortSignal.timeout(60_000));
+  expect(await readdir(join(to, 'sub'))).toEqual(['a.txt']);
 });
