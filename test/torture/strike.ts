@@ -22,20 +22,21 @@ export interface Attempt {
 }
 
 /** `usualMs`: how long such a run takes when it is left alone. */
-export function chooseStrike(random: Random, usualMs: number, { offline, workspace }: Call, kind: StoreKind): Strike {
+export function chooseStrike(random: Random, usualMs: number, { env, offline, workspace }: Call, kind: StoreKind): Strike {
   const signal = random.chance(1 / 3) ? 'SIGTERM' : 'SIGKILL';
   const time = { ms: random.between(1, Math.ceil(usualMs)) };
-  const change = random.between(1, 80);
-  const ofDisk = { change, in: 'workspace' } as const;
+  const ofDisk = { change: random.between(1, 80), in: 'workspace' } as const;
+  // Each part of a file is a few of them.
+  const ofStore = { change: random.between(1, 400), in: 'store' } as const;
   // The first thirty are questions; bytes move behind them.
   const nth = () => (random.chance(0.4) ? random.between(1, 30) : random.between(25, 60));
   const ofWire = [{ request: nth() }, { answer: nth() }];
   const at = random.pick<Strike['at']>([
     time,
-    { line: random.between(1, 12) },
-    ...(offline ? [time, ofDisk, ofDisk] : ofWire),
+    { line: random.between(1, 8) },
+    ...(!offline && (kind === 's3' || env.MODEL_ID !== undefined) ? ofWire : [time, ofDisk]),
     ...(workspace === undefined ? [] : [ofDisk]),
-    ...(kind === 'folder' && !offline ? [{ change, in: 'store' } as const] : []),
+    ...(kind === 'folder' && !offline ? [ofStore] : []),
   ]);
   return { signal, at };
 }
