@@ -1,7 +1,7 @@
 import type { ManifestFile } from '../manifest.ts';
 import type { Progress } from '../progress.ts';
 import type { SendFile } from '../publish/publish.ts';
-import { recordedSend } from '../publish/recorded.ts';
+import { recordMade } from '../publish/recorded.ts';
 import { type ByteSource, makeSender } from '../publish/send.ts';
 import type { Store } from '../store.ts';
 import { Budget } from '../transfer/budget.ts';
@@ -58,8 +58,9 @@ export function makingSender({ plan, model, small }: NewModel, options: MakingOp
     sources: new Budget(reads),
     buffers: new BufferPool(shares.buffers),
     progress,
+    onHashed: recordMade(store, storedKey),
   });
-  return { send: recordedSend(store, storedKey, send), close: async () => await threads?.workers.close() };
+  return { send, close: async () => await threads?.workers.close() };
 }
 
 function bytesSource(bytes: Buffer): ByteSource {

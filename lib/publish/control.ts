@@ -54,6 +54,7 @@ export interface StoredFile {
   gitSha1?: string | undefined;
   /** Where it was made on the way, by this. */
   recipe?: string | undefined;
+  /** Empty while it was about to become an object. */
   etag: string;
   versionId?: string | undefined;
   checksum?: string | undefined;

@@ -75,7 +75,7 @@ async function takeFrom(
   const stored = await readStored(store, keys.stored);
   for (const { path, sha256 } of shared) {
     const record = stored.get(path);
-    if (record === undefined || record.sha256 !== sha256 || wanted.get(sha256) !== record.size) continue;
+    if (!record?.etag || record.sha256 !== sha256 || wanted.get(sha256) !== record.size) continue;
     found.set(sha256, { key: `${prefix}/${path}`, size: record.size, etag: record.etag, lastModified: new Date(0) });
     wanted.delete(sha256);
   }

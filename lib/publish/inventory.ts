@@ -22,7 +22,7 @@ export function marksOf({ gitSha1, recipe }: Expected, sha256: string | undefine
 
 /**
  * The sha256 of an object that was made for exactly this file; undefined when it is another's, or cannot be known. `known` is the digest that bytes
- * made by the file's recipe have, for who has just made them.
+ * made by the file's recipe have, where they were made before.
  */
 export function rightSha256(file: Expected, found: ObjectInfo, known?: string): string | undefined {
   const { [digestMark]: marked, [gitMark]: gitSha1, [recipeMark]: recipe } = found.metadata ?? {};
@@ -118,7 +118,7 @@ export async function takeInventory({
     }
     const head = await store.head(object.key);
     if (head === undefined) return;
-    const sha256 = file && rightSha256(file, head);
+    const sha256 = file && rightSha256(file, head, record && isFile(file, record) ? record.sha256 : undefined);
     if (sha256 !== undefined) inventory.right.set(path, { info: head, sha256 });
     else if (isOurs(head) || known.has(path)) {
       if (!file && !(rayHash && path === rayHashName)) inventory.leftovers.push(object.key);

@@ -1,27 +1,27 @@
+import type { Expected } from '../integrity.ts';
 import type { Store } from '../store.ts';
 import { readStored, type StoredFile, storedBytes } from './control.ts';
-import type { SendFile } from './options.ts';
-import { storedFile } from './seal.ts';
+
+/** Keeps what is known of a file's bytes right before its object is there. */
+export type RecordFile = (file: Expected, sha256: string, signal: AbortSignal) => Promise<void>;
 
 /**
- * Sends files, and keeps the record of what is stored up to date for those that are made on the way: only this record tells a rerun the sha256 of an
- * object that was sent in parts, since its metadata was fixed before the first of them.
+ * Keeps the record of what is stored up to date for files that are made on the way: only this record tells a rerun the sha256 of an object that was
+ * sent in parts, since its metadata was fixed before the first of them.
  */
-export function recordedSend(store: Store, storedKey: string, send: SendFile): SendFile {
+export function recordMade(store: Store, storedKey: string): RecordFile {
   let files: Promise<Map<string, StoredFile>> | undefined;
   let writing: Promise<unknown> = Promise.resolve();
-  return async (file, key, uploads, signal) => {
-    const brought = await send(file, key, uploads, signal);
-    if (file.recipe === undefined) return brought;
+  return async ({ path, size, recipe }, sha256, signal) => {
+    if (recipe === undefined) return;
     files ??= readStored(store, storedKey);
     const known = await files;
-    known.set(file.path, storedFile(file, brought, undefined));
+    known.set(path, { path, size, sha256, recipe, etag: '' });
     const written = writing.then(async () => {
       signal.throwIfAborted();
       await store.put(storedKey, storedBytes([...known.values()]));
     });
     writing = written.catch(() => {});
     await written;
-    return brought;
   };
 }

@@ -9,6 +9,7 @@ import { moveParts } from '../transfer/parts.ts';
 import { type Brought, marksOf, rightSha256 } from './inventory.ts';
 import type { SendFile } from './options.ts';
 import { cutting, partSizeFor } from './part-size.ts';
+import type { RecordFile } from './recorded.ts';
 import type { OpenedUpload, Uploads } from './uploads.ts';
 
 /** Where a file's bytes come from: read once, in order. A sender that begins anew opens it again. */
@@ -28,6 +29,8 @@ export interface SenderOptions {
   sources: Budget;
   buffers: BufferPool;
   progress: Progress;
+  /** Told before the parts of a file become its object. */
+  onHashed?: RecordFile;
 }
 
 /**
@@ -105,6 +108,7 @@ async function sendParts(
   };
   try {
     const sent = await readAndSend(options, source, file, upload, count, signal);
+    await options.onHashed?.(file, sent.sha256, signal);
     const brought = await complete(options.store, file, upload, sent.parts, sent.sha256);
     uploads.completed(key);
     return brought;
