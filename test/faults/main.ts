@@ -32,7 +32,8 @@ async function fill(cell: Cell): Promise<void> {
     cell.outcome = '(not here)';
     return;
   }
-  const arena = await Arena.open('s3', 7_000_000, world?.options);
+  // Its files go in parts.
+  const arena = await Arena.open('s3', victim.shardBytes[2] ?? 0, world?.options);
   try {
     const given = await victim.call(arena, repos[0], 0, false);
     const { met, lift } = (await world?.arrange?.(arena)) ?? arrange(arena, fault);

@@ -129,13 +129,13 @@ class Fight {
 
 /** When all are through: the model is there, whole, and nothing else. */
 async function end(arena: Arena, victim: Victim, calls: readonly Call[], report: RoundReport): Promise<void> {
-  const derives = arena.references.size > 0;
   const published = (await arena.published())?.manifest;
-  const isWanted = (manifest: Manifest | undefined) => manifest !== undefined && (manifest.derived !== undefined) === derives;
+  const isWanted = (manifest: Manifest | undefined) =>
+    manifest !== undefined && calls.some(({ env }) => (env.METHOD === undefined) === (manifest.derived === undefined));
   if (victim.publishes && !isWanted(published)) report.faults.push('nothing is published at the end');
   if (victim.publishes) report.faults.push(...(await arena.leftInStore()).map((what) => `left behind: ${what}`));
   // What a refused run has made so far stays in its own workspace.
-  const through = derives && victim.publishes ? calls.filter(({ repo }) => repo === published?.source.repo) : calls;
+  const through = arena.references.size > 0 && victim.publishes ? calls.filter(({ repo }) => repo === published?.source.repo) : calls;
   for (const workspace of workspacesOf(through)) {
     const dir = arena.workspace(workspace);
     report.faults.push(...(await leftInFolder(dir, victim.named)).map((what) => `left behind in workspace ${workspace}: ${what}`));

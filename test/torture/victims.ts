@@ -2,7 +2,7 @@ import { mkdir } from 'node:fs/promises';
 import { bytesOf } from '../fakes/content.ts';
 import { type Ended, Program } from '../fakes/program.ts';
 import { fillWorkspace } from '../fakes/workspace.ts';
-import type { Arena, RepoId } from './arena.ts';
+import { type Arena, type RepoId, repos } from './arena.ts';
 import { planned } from './fan-out.ts';
 import { heldModels } from './folders.ts';
 
@@ -87,8 +87,11 @@ export const victims: readonly Victim[] = [
     ...halved,
     name: 'sync-fp8',
     call: async (arena, repo, writer) => {
-      await makeReference(arena, repo, onTheWay);
-      return { program: 'sync', repo, env: { MODEL_ID: repo, RUN_ID: `run-${writer}`, METHOD: onTheWay } };
+      const [model] = repos;
+      await makeReference(arena, model, onTheWay);
+      const env = { MODEL_ID: model, RUN_ID: `run-${writer}` };
+      // A rival brings the same model as it is: other bytes of the same names.
+      return { program: 'sync', repo, env: repo === model ? { ...env, METHOD: onTheWay } : env };
     },
   },
   {
