@@ -6,7 +6,16 @@ import { join } from 'node:path';
 import { build } from 'esbuild';
 import { commands } from './tasks/index.ts';
 
-const { version } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string };
+const { version, engines } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string; engines: { node: string } };
+
+/** The first thing in a program: an older Node is told so in one line, instead of failing at whatever it lacks. */
+const nodeCheck = (() => {
+  const needed = engines.node.replace('>=', '');
+  const [major, minor] = needed.split('.');
+  const older = `const[major,minor]=process.versions.node.split('.');return major<${major}||major==${major}&&minor<${minor}`;
+  const text = `failed to start: modelferry needs Node ${needed} or newer, and this is \${process.versions.node} (\${process.execPath})\\n`;
+  return `if((()=>{${older}})()){process.stderr.write(\`${text}\`);process.exit(2)}`;
+})();
 
 /** What is really inside the programs, by what the bundler read (CycloneDX 1.6, the JSON form; no times, so that equal builds give equal bytes). */
 function writeSbom(inputs: readonly string[]): void {
@@ -74,7 +83,7 @@ const built = await Promise.all(
       keepNames: true,
       legalComments: 'linked',
       // yargs asks for import.meta.url, which a CommonJS file does not have.
-      banner: { js: "#!/usr/bin/env node\nconst moduleUrl=require('node:url').pathToFileURL(__filename).href;" },
+      banner: { js: `#!/usr/bin/env node\n${nodeCheck}const moduleUrl=require('node:url').pathToFileURL(__filename).href;` },
       define: {
         MODELFERRY_VERSION: JSON.stringify(version),
         ...threads,

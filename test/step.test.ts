@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -103,6 +103,16 @@ describe('a step', () => {
     expect([unknown.exitCode, unknown.stderr]).toEqual([2, expect.stringContaining('register')]);
     expect((await new Program('modelferry', [])).ended).toBeDefined();
   });
+});
+
+test('an older Node is told so in one line, before anything is tried', async () => {
+  const older = join(dir, 'older.cjs');
+  await writeFile(older, "Object.defineProperty(process, 'versions', { value: { ...process.versions, node: '24.4.9' } });");
+  for (const program of ['modelferry', 'register-in-model-registry']) {
+    const { exitCode, stdout, stderr } = await new Program(program, ['--help'], { NODE_OPTIONS: `--require=${older}` }).ended;
+    expect([exitCode, stdout]).toEqual([2, '']);
+    expect(stderr).toMatch(/^failed to start: modelferry needs Node 24\.5 or newer, and this is 24\.4\.9 \(.+\)\n$/);
+  }
 });
 
 describe('progress', () => {
