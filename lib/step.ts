@@ -66,7 +66,11 @@ export async function runCommand(steps: readonly Step[]): Promise<void> {
 async function askPerson(question: string, signal: AbortSignal): Promise<string> {
   const { createInterface } = await import('node:readline/promises');
   const reader = createInterface({ input: process.stdin, output: process.stderr });
-  return await reader.question(question, { signal }).finally(() => reader.close());
+  // The terminal sends Ctrl-C as a key while it asks. Ctrl-D, and a terminal that goes away, are no answer.
+  reader.on('SIGINT', () => process.kill(process.pid, 'SIGINT'));
+  const closed = new Promise<string>((resolve) => reader.once('close', () => resolve('')));
+  const answer = reader.question(question, { signal }).catch(() => '');
+  return await Promise.race([answer, closed]).finally(() => reader.close());
 }
 
 function writeOut(text: string): void {

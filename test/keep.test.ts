@@ -64,6 +64,22 @@ const rows = async (argv: readonly string[] = [], more = {}) => {
 };
 const keysOf = (version: string) => s3.keys('models').filter((key) => key.includes(`/${version}`));
 
+/** Runs a command on a terminal of its own, types one key (its code is the first word) when it asks, and gives on what it wrote and its exit code. */
+const typist = `
+import os, pty, sys
+child, terminal = pty.fork()
+if child == 0: os.execvp(sys.argv[2], sys.argv[2:])
+seen, typed = b'', False
+try:
+    while part := os.read(terminal, 4096):
+        seen += part
+        if not typed and b'[y/N] ' in seen: typed = os.write(terminal, bytes([int(sys.argv[1])])) == 1
+except OSError: pass
+sys.stdout.write(seen.decode())
+sys.stdout.flush()
+os._exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+`;
+
 describe('list', () => {
   test('tells every model of the store and of this machine, and what the registry has live', async () => {
     const one = await publish('1', 2);
@@ -98,7 +114,7 @@ describe('list', () => {
       await list.execute({ ...invocation, stdout: (text) => (stdout += text) });
       return stdout;
     };
-    expect(await onTerminal([])).toMatch(/NAME +VERSION[\s\S]*tiny +1 +acme\/tiny[\s\S]*1 models, /);
+    expect(await onTerminal([])).toMatch(/NAME +VERSION[\s\S]*tiny +1 +acme\/tiny[\s\S]*1 model, /);
     expect(await onTerminal(['--source=local'])).toBe('no models\n');
   });
 });
@@ -152,10 +168,10 @@ describe('delete', () => {
 
   test('asks on a terminal', async () => {
     const { 'model-uri': uri = '' } = await publish('1');
-    const asking = async (answer: string) => {
+    const asking = async (answer: string, which = uri) => {
       const questions: string[] = [];
       const { exitCode } = await deleteModel.execute({
-        argv: [`--model-uri=${uri}`],
+        argv: [`--model-uri=${which}`],
         env,
         stdout: () => {},
         stderr: () => {},
@@ -169,10 +185,21 @@ describe('delete', () => {
       });
       return { exitCode, questions };
     };
+    expect(await asking('', uri.replace('/1/', '/2/'))).toEqual({ exitCode: 3, questions: [] });
     expect(await asking('')).toEqual({ exitCode: 7, questions: [`delete ${uri}? [y/N] `] });
     expect((await rows()).length).toBe(1);
     expect((await asking('y')).exitCode).toBe(0);
     expect(await rows()).toEqual([]);
+  });
+
+  test.each([
+    ['Ctrl-C', '3', 143, 'ended by SIGINT'],
+    ['Ctrl-D', '4', 7, 'the answer was no'],
+  ])('deletes nothing after %s at the question', async (_, key, exitCode, text) => {
+    const { 'model-uri': uri = '' } = await publish('1');
+    const ended = await new Program('delete', [`--model-uri=${uri}`], env, dir, ['python3', '-c', typist, key]).ended;
+    expect([ended.exitCode, ended.stdout]).toEqual([exitCode, expect.stringContaining(text)]);
+    expect((await rows()).length).toBe(1);
   });
 
   test('here: a workspace model and a named folder, of which only ours goes; from both at once', async () => {

@@ -48,6 +48,13 @@ export async function removePublished(options: RemoveOptions): Promise<Removed |
   }
 }
 
+/** Whether there is anything for removePublished: a model, records of one, or a run that publishes. `refused` when other models lie in it. */
+export async function isRemovable(store: Store, controlPrefix: string, prefix: string): Promise<boolean> {
+  await checkNesting(store, controlPrefix, prefix);
+  const { manifest, stored, source, claim } = controlKeys(controlPrefix, prefix);
+  return (await existing(store, [manifest, stored, source, claim])).length > 0;
+}
+
 async function removeClaimed({ store, prefix, signal, concurrency }: RemoveOptions, keys: ControlKeys): Promise<Removed | undefined> {
   const published = await readPublished(store, keys.manifest);
   const records = await existing(store, [keys.stored, keys.source]);

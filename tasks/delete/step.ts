@@ -20,7 +20,7 @@ import {
   yesParams,
 } from '../../lib/params/groups.ts';
 import { findPublished } from '../../lib/publish/catalog.ts';
-import { removePublished } from '../../lib/publish/remove.ts';
+import { isRemovable, removePublished } from '../../lib/publish/remove.ts';
 import { placeOf, placesInUse } from '../../lib/registry/in-use.ts';
 import { Registry } from '../../lib/registry/registry.ts';
 import type { Store } from '../../lib/store.ts';
@@ -71,6 +71,8 @@ export const deleteModel = defineStep({
       throw new StepError('not-found', 'failed to delete the model: there is none', { hint: 'modelferry list shows what there is' });
     }
     const uri = prefix === undefined ? undefined : `${store?.uri}/${prefix}/`;
+    // Nobody is asked about, or shown, what is not there.
+    if (store && prefix !== undefined && local.length === 0 && !(await isRemovable(store, controlPrefix, prefix))) throw nothingThere(uri);
     if (uri !== undefined && modelRegistryUrl !== undefined && !params.force) {
       const registry = new Registry({ ...params, ...ctx, url: modelRegistryUrl, token: params.modelRegistryToken, dryRun: undefined });
       const state = (await placesInUse(registry)).get(placeOf(uri));
@@ -94,11 +96,7 @@ export const deleteModel = defineStep({
       ctx.log.info({ uri, objects: removed.objects, bytes: removed.bytes }, 'deleted from the store');
       if (removed.foreign.length > 0) ctx.log.warn({ uri, keys: removed.foreign.slice(0, 10) }, 'objects that are not ours stay');
     }
-    if (uri !== undefined && removed === undefined && local.length === 0) {
-      throw new StepError('not-found', `failed to delete ${uri}: nothing of ours lies there`, {
-        hint: 'modelferry list shows what there is',
-      });
-    }
+    if (uri !== undefined && removed === undefined && local.length === 0) throw nothingThere(uri);
     let bytes = removed?.bytes ?? 0;
     for (const entry of local) {
       await removeLocal(entry, { ...ctx, waitTimeout: params.waitTimeout });
@@ -108,6 +106,10 @@ export const deleteModel = defineStep({
     return { 'deleted-objects': String(removed?.objects ?? 0), 'deleted-bytes': String(bytes) };
   },
 });
+
+function nothingThere(uri: string | undefined): StepError {
+  return new StepError('not-found', `failed to delete ${uri}: nothing of ours lies there`, { hint: 'modelferry list shows what there is' });
+}
 
 interface Which {
   modelUri?: string | undefined;

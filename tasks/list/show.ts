@@ -46,5 +46,5 @@ export function showRows(rows: readonly Row[], forPeople: boolean): string {
   );
   const total = rows.reduce((sum, { bytes }) => sum + bytes, 0);
   const live = rows.some(({ registered }) => registered === 'LIVE') ? '; * is live in the registry' : '';
-  return `${text.join('\n')}\n\n${rows.length} models, ${showBytes(total)}${live}\n`;
+  return `${text.join('\n')}\n\n${rows.length} ${rows.length === 1 ? 'model' : 'models'}, ${showBytes(total)}${live}\n`;
 }
