@@ -1,5 +1,5 @@
 import yargs from 'yargs';
-import { envName, firstSentence, kebab, type Param, type ParamMap } from './declare.ts';
+import { envName, kebab, type Param, type ParamMap } from './declare.ts';
 
 /** What each flag was given, by parameter name; the last word of a flag that takes one value is the only one. */
 export type Flags = Record<string, string[] | undefined>;
@@ -43,8 +43,8 @@ export async function helpText(command: string, summary: string, properties: Par
   for (const [name, param] of Object.entries(flagged(properties))) {
     instance.option(kebab(name), {
       type: shownTypes[param.type],
-      group: `${param['x-group'] ?? 'Own'}:`,
-      description: `${firstSentence(param.description)}${required.includes(name) ? ' [required]' : ''}${shownDefault(param)} [${envName(name)}]`,
+      group: `${param['x-group'] ?? 'This step'}:`,
+      description: `${param.description}${required.includes(name) ? ' [required]' : ''}${shownDefault(param)} [${envName(name)}]`,
       ...(param.enum ? { choices: param.enum } : {}),
     });
   }
