@@ -6,6 +6,7 @@ import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { StepError } from '../lib/errors.ts';
 import { envName, kebab, schema } from '../lib/params/declare.ts';
 import { readParams } from '../lib/params/read.ts';
+import { download } from '../tasks/download/step.ts';
 import { commands } from '../tasks/index.ts';
 import { runInProcess } from './fakes/program.ts';
 
@@ -171,12 +172,24 @@ describe('every command', () => {
         expect(help.stdout.includes(`--${kebab(name)} `), name).toBe(param['x-secret'] === undefined);
         expect(help.stdout).toContain(envName(name));
       }
+      // Nobody is shown a regular expression.
+      expect(Object.entries(command.params.properties).filter(([, param]) => param.pattern && !param['x-shape'])).toEqual([]);
       expect((await runInProcess(command, ['--version'])).stdout).toMatch(/^\d+\.\d+\.\d+/);
       const wrong = await runInProcess(command, ['--nope', '--log-level', 'loud']);
       expect(wrong.exitCode).toBe(2);
       for (const part of ['--nope', '--log-level']) expect(wrong.stderr).toContain(part);
     },
   );
+
+  test('a value of another form is told which form it should have', async () => {
+    const { exitCode, stderr } = await runInProcess(download, ['--model-id=https://huggingface.co/org/name', '--stall-timeout=0s']);
+    expect(exitCode).toBe(2);
+    expect(JSON.parse(stderr).msg).toBe(
+      'failed to read parameters: --model-id: "https://huggingface.co/org/name" is not a repository such as org/name; ' +
+        '--stall-timeout: "0s" is no quantity above 0 such as 30s',
+    );
+    expect((await runInProcess(download, ['--help'])).stdout.replace(/\s+/g, ' ')).toContain('words split by spaces or commas.');
+  });
 
   test('parameters of one name are declared alike, and described in a sentence that fits a line', () => {
     const texts = new Map<string, string>();

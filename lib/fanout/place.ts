@@ -62,7 +62,8 @@ export function shardNames(count: number): string[] {
 export function parseShard(text: string): ShardName {
   const [, index, of] = /^(\d{1,4})\/(\d{1,4})$/.exec(text) ?? [];
   if (index === undefined || of === undefined || Number(index) >= Number(of)) {
-    throw new StepError('usage', `failed to use --shard ${text}: it is no shard such as 0/4`);
+    const hint = 'give one of the shards that plan names: 0/4, 1/4, 2/4 and 3/4 where there are four';
+    throw new StepError('usage', `failed to use --shard ${text}: it is no shard such as 0/4`, { hint });
   }
   return { index: Number(index), of: Number(of) };
 }

@@ -1,11 +1,13 @@
 /** How one parameter is declared: a JSON Schema property with our own keywords (registered with ajv, so a misspelt one is an error). */
 export interface Param {
   type: 'string' | 'integer' | 'boolean' | 'array';
-  /** First sentence: the help of the flag, under 80 characters, with a full stop. What follows a blank line goes to the docs only. */
+  /** First sentence: under 80 characters, with a full stop. What follows a blank line goes to help and docs, not into the wiring. */
   description: string;
   default?: string | number | boolean | readonly string[];
   enum?: readonly string[];
   pattern?: string;
+  /** What the pattern lets in, for who gave something else: `a name such as org/name`. */
+  'x-shape'?: string;
   minimum?: number;
   maximum?: number;
   items?: { type: 'string' };
@@ -93,7 +95,7 @@ export function envName(name: string): string {
   return kebab(name).replaceAll('-', '_').toUpperCase();
 }
 
-/** The first sentence of a description: the help of the flag. */
+/** The first sentence of a description: what the wiring says of a parameter. */
 export function firstSentence(description: string): string {
   return description.split('\n\n')[0] ?? '';
 }

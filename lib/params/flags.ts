@@ -44,7 +44,7 @@ export async function helpText(command: string, summary: string, properties: Par
     instance.option(kebab(name), {
       type: shownTypes[param.type],
       group: `${param['x-group'] ?? 'This step'}:`,
-      description: `${param.description}${required.includes(name) ? ' [required]' : ''}${shownDefault(param)} [${envName(name)}]`,
+      description: `${param.description.replace(/\s+/g, ' ')}${required.includes(name) ? ' [required]' : ''}${shownDefault(param)} [${envName(name)}]`,
       ...(param.enum ? { choices: param.enum } : {}),
     });
   }

@@ -9,6 +9,7 @@ export const modelParams = group('Model', {
     type: 'string',
     description: 'Repository on the Hub, as org/name.',
     pattern: '^(?!.*(\\.\\.|--))[A-Za-z0-9][A-Za-z0-9._-]{0,95}(/[A-Za-z0-9][A-Za-z0-9._-]{0,95})?$',
+    'x-shape': 'a repository such as org/name',
     'x-env': ['HUGGINGFACE_MODEL'],
   },
   revision: { type: 'string', description: 'Branch, tag or commit; it is resolved to a commit once.', default: 'main' },
@@ -19,11 +20,13 @@ export const namingParams = group('Model', {
     type: 'string',
     description: "Name of the model in the store and the registry (default: the repository's).",
     pattern: '^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$',
+    'x-shape': 'a name of letters, digits, dots, dashes and underscores, 128 at most',
   },
   modelVersion: {
     type: 'string',
     description: "Version (default: the commit's first 12, -<method> behind it when compressed).",
     pattern: '^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$',
+    'x-shape': 'a name of letters, digits, dots, dashes and underscores, 128 at most',
   },
 });
 
@@ -55,6 +58,7 @@ export const hubParams = group('Hub', {
     type: 'string',
     description: 'Address of the Hub or of a mirror.',
     pattern: '^https?://',
+    'x-shape': 'an address such as https://example.com',
     default: 'https://huggingface.co',
     'x-env': ['HF_ENDPOINT'],
   },
@@ -72,6 +76,7 @@ export const s3Params = group('Store', {
     type: 'string',
     description: 'Bucket that holds the models.',
     pattern: '^[a-z0-9][a-z0-9._-]{1,253}$',
+    'x-shape': "a bucket's name: small letters, digits, dots and dashes, no s3:// before it",
     'x-env': ['MODEL_CACHE_BUCKET', 'AWS_S3_BUCKET'],
     'x-credentials-dir': true,
   },
@@ -112,6 +117,7 @@ export const s3Params = group('Store', {
     type: 'string',
     description: 'Where manifests, claims and other records lie in the store.',
     pattern: '^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$',
+    'x-shape': 'a prefix such as .modelferry or team/.modelferry, without a slash at its ends',
     default: '.modelferry',
   },
   s3CredentialsDir: {
@@ -146,7 +152,12 @@ export const lintParams = group('Publishing', {
 
 export const planParams = group('Plan', {
   plan: { type: 'string', description: "Key of a plan, as the plan step's result gives it." },
-  planSha256: { type: 'string', pattern: '^[0-9a-f]{64}$', description: 'Digest that the plan must have.' },
+  planSha256: {
+    type: 'string',
+    pattern: '^[0-9a-f]{64}$',
+    'x-shape': 'a sha256 of 64 hex digits',
+    description: 'Digest that the plan must have.',
+  },
 });
 
 /** Same for every try of one run. */
@@ -154,6 +165,7 @@ export const runParams = group('Publishing', {
   runId: {
     type: 'string',
     pattern: '^[A-Za-z0-9._:/-]{1,200}$',
+    'x-shape': 'a name of letters, digits and . _ : / -, 200 at most',
     description: 'Name of this run: a retry with the same one goes on at once.',
   },
 });
@@ -217,7 +229,12 @@ export const registryParams = group('Registry', {
 
 export const metricsParams = group('Metrics', {
   metricsFile: { type: 'string', description: "File for node_exporter's textfile collector, such as modelferry.prom.", 'x-local': true },
-  metricsPushUrl: { type: 'string', pattern: '^https?://', description: 'Pushgateway that is told of this run.' },
+  metricsPushUrl: {
+    type: 'string',
+    pattern: '^https?://',
+    'x-shape': 'an address such as https://example.com',
+    description: 'Pushgateway that is told of this run.',
+  },
 });
 
 export const transferParams = group('Transfer', {
@@ -288,7 +305,12 @@ export const yesParams = {
 
 export const manifestParams = group('Workspace', {
   manifest: { type: 'string', description: "Manifest to work on, as an earlier step's result gives it (default: the newest)." },
-  manifestSha256: { type: 'string', pattern: '^[0-9a-f]{64}$', description: 'Digest that the manifest must have.' },
+  manifestSha256: {
+    type: 'string',
+    pattern: '^[0-9a-f]{64}$',
+    'x-shape': 'a sha256 of 64 hex digits',
+    description: 'Digest that the manifest must have.',
+  },
 });
 
 export const methodParam = group('Compression', {

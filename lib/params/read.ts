@@ -125,7 +125,7 @@ const compiled = new WeakMap<ParamSchema, ValidateFunction>();
 function compile(declared: ParamSchema): ValidateFunction {
   // That the schema itself is one is for tests to say: finding it out takes half of a program's start.
   const ajv = new Ajv({ allErrors: true, coerceTypes: true, useDefaults: true, strict: true, validateSchema: false });
-  ajv.addVocabulary(['x-env', 'x-words', 'x-file-env', 'x-secret', 'x-unit', 'x-credentials-dir', 'x-local', 'x-group']);
+  ajv.addVocabulary(['x-env', 'x-words', 'x-file-env', 'x-secret', 'x-unit', 'x-credentials-dir', 'x-local', 'x-group', 'x-shape']);
   const check = ajv.compile(structuredClone(declared));
   compiled.set(declared, check);
   return check;
@@ -146,7 +146,11 @@ function fault(declared: ParamSchema, error: ErrorObject, given: Record<string, 
   const name = error.instancePath.split('/')[1] ?? '';
   const param = declared.properties[name];
   const shown = param?.['x-secret'] ? '**redacted**' : JSON.stringify(given[name]);
-  const wanted = param?.enum ? `is none of ${param.enum.join(', ')}` : `${error.message ?? 'is wrong'}`;
+  const wanted = param?.enum
+    ? `is none of ${param.enum.join(', ')}`
+    : error.keyword === 'pattern' && param?.['x-shape']
+      ? `is not ${param['x-shape']}`
+      : `${error.message ?? 'is wrong'}`;
   return `${origin[name] ?? name}: ${shown} ${wanted}`;
 }
 
@@ -157,6 +161,6 @@ function convertUnit(name: string, param: Param, given: Record<string, unknown>,
   const value = unit === 'bytes' ? parseBytes(text) : parseDuration(text);
   if (value === undefined || value <= 0) {
     const example = unit === 'bytes' ? '64MiB' : '30s';
-    faults.push(`${origin[name] ?? name}: ${JSON.stringify(text)} is no quantity such as ${example}`);
+    faults.push(`${origin[name] ?? name}: ${JSON.stringify(text)} is no quantity above 0 such as ${example}`);
   } else given[name] = value;
 }

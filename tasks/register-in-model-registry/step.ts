@@ -40,6 +40,7 @@ const params = schema({
   modelArtifactId: {
     type: 'string',
     pattern: '^[1-9][0-9]{0,9}$',
+    'x-shape': 'an id, a number',
     description: 'Artifact that a reservation made, for complete and abandon.',
   },
   ...modelParams,

@@ -27,10 +27,16 @@ const params = schema(
     ...namingParams,
     modelId: modelParams.modelId,
     ...group('Object', {
-      serviceName: { type: 'string', pattern: label, description: "Name of the object (default: made of the model's)." },
+      serviceName: {
+        type: 'string',
+        pattern: label,
+        'x-shape': 'a name of small letters, digits and dashes, a letter first, 63 at most',
+        description: "Name of the object (default: made of the model's).",
+      },
       namespace: {
         type: 'string',
         pattern: '^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$',
+        'x-shape': 'a name of small letters, digits and dashes, 63 at most',
         description: 'Namespace (default: what applies it says).',
       },
       serviceAccount: { type: 'string', description: 'Service account of its pods.' },
@@ -39,6 +45,7 @@ const params = schema(
       serverMemory: {
         type: 'string',
         pattern: '^\\d+(\\.\\d+)?([kMGTP]i?)?$',
+        'x-shape': 'a quantity such as 32Gi',
         description: 'Memory of one server, as Kubernetes writes it.',
         default: '32Gi',
       },
@@ -69,9 +76,15 @@ const params = schema(
       registeredModelId: {
         type: 'string',
         pattern: '^[1-9][0-9]*$',
+        'x-shape': 'an id, a number',
         description: "Label that links it to the registry: register's result.",
       },
-      modelVersionId: { type: 'string', pattern: '^[1-9][0-9]*$', description: "Label that links it to the registry: register's result." },
+      modelVersionId: {
+        type: 'string',
+        pattern: '^[1-9][0-9]*$',
+        'x-shape': 'an id, a number',
+        description: "Label that links it to the registry: register's result.",
+      },
       registryLabelPrefix: {
         type: 'string',
         description: "Prefix of those labels, as the registry's controller knows it.",
@@ -86,6 +99,7 @@ const params = schema(
       kubernetesUrl: {
         type: 'string',
         pattern: '^https://',
+        'x-shape': 'an address such as https://kubernetes.default.svc',
         description: 'Address of the API server.',
         default: 'https://kubernetes.default.svc',
       },
