@@ -489,7 +489,8 @@ describe('the fan-out', () => {
   });
 
   test.each<[string, string[], string]>([
-    ['a shard without a plan', ['--shard', '0/4'], '--plan and --shard'],
+    ['a shard without a plan', ['--shard', '0/4'], '--shard needs --plan'],
+    ['a plan without a shard', ['--plan', 'x'], '--plan needs --shard'],
     ['no shard', ['--plan', 'x', '--shard', '4'], 'no shard such as 0/4'],
     ['a shard past the end', ['--plan', 'x', '--shard', '4/4'], 'no shard such as 0/4'],
     ['neither model nor plan', [], '--model-id is missing'],

@@ -144,6 +144,7 @@ describe('a model here', () => {
     const extra = await run([`--model-dir=${modelDir}`, '--repair']);
     expect(extra.exitCode).toBe(6);
     expect(extra.stderr).toContain('consolidated.safetensors does not belong there');
+    expect(extra.stderr).toContain('--repair leaves it to you');
   });
 
   test('in the workspace loses what does not belong there', async () => {

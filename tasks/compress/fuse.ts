@@ -26,7 +26,7 @@ import { removeSource } from './clear-up.ts';
 import { nothingToDo } from './nothing-to-do.ts';
 import { planOf } from './quantization.ts';
 import { Records } from './records.ts';
-import { copyReport, writeReport } from './report-files.ts';
+import { copyReport, reportField, writeReport } from './report-files.ts';
 import { showPlan } from './show-plan.ts';
 import { type Asked, checkLinks, type Found, findSource, goneSource, isWhole, madeIn, originalOf } from './source.ts';
 
@@ -97,7 +97,7 @@ export async function fuse(params: FuseParams, ctx: StepContext): Promise<Manife
     if (params.removeSource) await removeSource(source.folder, manifest, tools(signal));
     const { uploadedBytes, copiedBytes } = outcome;
     const sums = { bytes: manifest.totalBytes, bytesBefore: totalBytes, uploadedBytes, copiedBytes, ms: Date.now() - startedAt };
-    ctx.log.info({ ...origin, method, uri, ...sums }, 'compress done');
+    ctx.log.info({ ...origin, method, uri, ...reportField(folder, method), ...sums }, 'compress done');
     return resultsOf(workspace, folder.manifest, manifest, bytes);
   });
 }

@@ -26,6 +26,11 @@ export async function writeReport(
   await writeAtomically(join(dir, 'report.html'), reportPage(report));
 }
 
+/** For the log: where the page for people lies. An archive has none. */
+export function reportField({ dir }: ModelFolder, method: string): { report?: string } {
+  return method === archiveMethod ? {} : { report: join(dir, 'report.html') };
+}
+
 /** For an engine that keeps files of a step, at a place that it knows before. An archive has no report: nothing in it was changed. */
 export async function copyReport({ dir }: ModelFolder, method: string, reportDir: string | undefined, log: Log): Promise<void> {
   if (reportDir === undefined || method === archiveMethod) return;

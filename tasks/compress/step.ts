@@ -23,7 +23,7 @@ import { archiving } from './archive.ts';
 import { clearUp, removeSource } from './clear-up.ts';
 import { nothingToDo } from './nothing-to-do.ts';
 import { quantizing } from './quantization.ts';
-import { copyReport } from './report-files.ts';
+import { copyReport, reportField } from './report-files.ts';
 import { checkLinks, findSource, finishedOutput, goneSource, isWhole, originalOf } from './source.ts';
 
 export const compress = defineStep({
@@ -107,7 +107,15 @@ export const compress = defineStep({
       await copyReport(folder, method, params.reportDir, log);
       if (params.removeSource) await removeSource(source.folder, made.manifest, { log, signal, waitTimeout });
       log.info(
-        { model: repo, commit, method, bytes: made.manifest.totalBytes, bytesBefore: totalBytes, ms: Date.now() - startedAt },
+        {
+          model: repo,
+          commit,
+          method,
+          bytes: made.manifest.totalBytes,
+          bytesBefore: totalBytes,
+          ...reportField(folder, method),
+          ms: Date.now() - startedAt,
+        },
         'compress done',
       );
       return resultsOf(workspace, folder.manifest, made.manifest, made.bytes);

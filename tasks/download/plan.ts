@@ -27,7 +27,7 @@ export function showPlan({ info, files, partSize, ...plan }: DownloadPlan, forPe
   }
   const { model, revision, folder } = plan;
   const lines = [
-    `${model} at ${revision} is commit ${commit}`,
+    revision === commit ? `${model} at commit ${commit}` : `${model} at ${revision} is commit ${commit}`,
     termsLine(info),
     planLine('files', all),
     planLine('to move', `${move.files} files, ${showBytes(move.bytes)} in ${parts} ranges, into ${folder}`),

@@ -96,7 +96,8 @@ export const sync = defineStep({
 function whatIsAsked({ plan, shard, modelId, method }: Params): { plan: string; shard: string } | { modelId: string } {
   if (plan !== undefined && method !== 'none') throw missing('--method is for whole models, a plan has parts of one as they are');
   if (plan !== undefined && shard !== undefined) return { plan, shard };
-  if (plan !== undefined || shard !== undefined) throw missing('--plan and --shard are given together');
+  if (plan !== undefined) throw missing('--plan needs --shard: which shard of it to bring');
+  if (shard !== undefined) throw missing("--shard needs --plan: plan's result of that name");
   if (modelId === undefined) throw missing('--model-id is missing (or MODEL_ID, HUGGINGFACE_MODEL in the environment)');
   return { modelId };
 }

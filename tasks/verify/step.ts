@@ -62,11 +62,11 @@ export const verify = defineStep({
       const { faults, readBytes } = await checkStore(store, found, params, ctx);
       const where = `${store.uri}/${found.prefix}/`;
       tell(where, faults, ctx.log);
-      if (faults.length > 0 && !mend) throw notRight(where, faults);
+      if (faults.length > 0 && !mend) throw notRight(where, faults, true);
       if (faults.length > 0) {
         await repairStore(store, found, faults, params, ctx);
         const after = await checkStore(store, found, params, ctx);
-        if (after.faults.length > 0) throw notRight(where, after.faults);
+        if (after.faults.length > 0) throw notRight(where, after.faults, true);
       }
       ctx.log.info({ uri: where, files: found.manifest.files.length, readBytes, repaired: faults.length }, 'the model is right');
       return results(found, faults.length);
@@ -76,7 +76,7 @@ export const verify = defineStep({
     tell(target.files, faults, ctx.log);
     const mended = faults.length > 0 && mend ? await repairLocal(target, faults, params, ctx) : [];
     const left = faults.filter((fault) => !mended.includes(fault));
-    if (left.length > 0) throw notRight(target.files, left);
+    if (left.length > 0) throw notRight(target.files, left, target.named);
     ctx.log.info({ folder: target.files, files: target.manifest.files.length, repaired: mended.length }, 'the model is right');
     return results(target, mended.length);
   },
@@ -96,10 +96,14 @@ function tell(where: string, faults: readonly FileFault[], log: { warn: (fields:
   for (const { path, fault, text } of faults) log.warn({ where, path, fault }, `${path} ${text}`);
 }
 
-function notRight(where: string, faults: readonly FileFault[]): StepError {
+/** `kept`: a repair leaves what does not belong there, because others may have put it there. */
+function notRight(where: string, faults: readonly FileFault[], kept: boolean): StepError {
   const shown = faults.slice(0, 20).map(({ path, text }) => `${path} ${text}`);
   const more = faults.length > shown.length ? ` and ${faults.length - shown.length} more` : '';
   return new StepError('integrity', `failed to verify ${where}: ${shown.join(', ')}${more}`, {
-    hint: '--repair brings back what is wrong',
+    hint:
+      kept && faults.every(({ fault }) => fault === 'extra')
+        ? 'move away what does not belong there: --repair leaves it to you'
+        : '--repair brings back what is missing or wrong',
   });
 }
