@@ -156,6 +156,14 @@ describe('parameters', () => {
     expect(read([...id, '--s3-credentials-dir', dir]).values.hubToken).toBe(secret);
     expect(() => read([...id, '--hub-token', secret])).toThrow(/^(?!.*secretsecret).*unknown flag --hub-token/s);
   });
+
+  test('a line break behind a secret in the environment is none of it, one inside is a fault', () => {
+    expect(read(id, { HF_TOKEN: ' hf_secretsecret\r\n' }).values.hubToken).toBe('hf_secretsecret');
+    expect(read(id, { HF_TOKEN: '\n' }).values.hubToken).toBeUndefined();
+    expect(() => read(['--concurrency', '0'], { HF_TOKEN: 'hf_secret\nsecret' })).toThrow(
+      /^(?!.*hf_secret).*HF_TOKEN: it holds line breaks.*--model-id is missing.*--concurrency/s,
+    );
+  });
 });
 
 describe('every command', () => {
