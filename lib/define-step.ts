@@ -2,6 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { unescape as decoded } from 'node:querystring';
 import { parseEnv } from 'node:util';
 import { explain, messageOf, StepError, visible } from './errors.ts';
+import { checkFolderToBe } from './folders.ts';
 import { createLog, type Log, logFailure, Redactor } from './log.ts';
 import { closeNetwork, setUpNetwork } from './network.ts';
 import { type ParamMap, type ParamSchema, type ParamValues, schema } from './params/declare.ts';
@@ -109,6 +110,7 @@ export function defineStep<const Map extends ParamMap, const Required extends st
       stacks = common.logLevel === 'debug' || common.logLevel === 'trace';
       const format = common.logFormat === 'auto' ? (invocation.draw ? 'pretty' : 'json') : common.logFormat;
       log = createLog({ level: common.logLevel, format, redactor, write: invocation.stderr, file: common.logFile });
+      if (common.resultsDir !== undefined) await checkFolderToBe('--results-dir', common.resultsDir);
       useNetwork(values, invocation.env, log);
       const progress = new Progress({
         log,
@@ -130,7 +132,7 @@ export function defineStep<const Map extends ParamMap, const Required extends st
       const found = await Promise.race([running, ...(invocation.crash === undefined ? [] : [invocation.crash])]);
       invocation.signal.throwIfAborted();
       checkResults(name, results, found);
-      if (common.resultsDir !== undefined && !common.dryRun) writeResults(common.resultsDir, found);
+      if (common.resultsDir !== undefined && !common.dryRun) await writeResults(common.resultsDir, found);
       if (product === 'results' && !common.dryRun) invocation.stdout(`${visible(redactor.clean(resultLine(found)))}\n`);
       log.debug({ step: name }, 'step done');
       return { exitCode: 0, results: found };

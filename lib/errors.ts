@@ -95,6 +95,9 @@ const systemErrorKinds: Record<string, ErrorKind> = {
   EACCES: 'denied',
   EPERM: 'denied',
   EROFS: 'denied',
+  // A file where a folder is meant.
+  ENOTDIR: 'usage',
+  EISDIR: 'usage',
   // A link where none is followed.
   ELOOP: 'refused',
   EIO: 'transient',

@@ -1,18 +1,42 @@
-import { mkdir, stat } from 'node:fs/promises';
+import { access, constants, mkdir, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
+import { messageOf, StepError } from './errors.ts';
 
 /**
- * Makes a folder and those above it. Throws the system's error: of a read-only volume Node says ENOENT when it makes many at once, so that
- * the first one that is missing is tried alone.
+ * Makes a folder and those above it. Throws the system's error, of a file in its place too. One by one, because Node's own `recursive` says
+ * ENOENT of a read-only volume, and never ends where a system takes no folders and says ENOENT (/proc).
  */
 export async function makeFolder(dir: string): Promise<void> {
+  const missing: string[] = [];
+  for (let at = dir; !(await makeOne(at)); at = dirname(at)) missing.unshift(at);
+  for (const each of missing) if (!(await makeOne(each))) await mkdir(each);
+}
+
+/** False when the folder above is not there. */
+async function makeOne(dir: string): Promise<boolean> {
   try {
-    await mkdir(dir, { recursive: true });
+    await mkdir(dir);
+    return true;
   } catch (error) {
-    if ((error as NodeJS.ErrnoException).code !== 'ENOENT') throw error;
-    let missing = dir;
-    while (dirname(missing) !== missing && !(await stat(dirname(missing)).catch(() => undefined))) missing = dirname(missing);
-    await mkdir(missing);
-    await mkdir(dir, { recursive: true });
+    const { code } = error as NodeJS.ErrnoException;
+    if (code === 'ENOENT') return dirname(dir) === dir;
+    if (code !== 'EEXIST') throw error;
+    if ((await stat(dir)).isDirectory()) return true;
+    throw Object.assign(new Error(`ENOTDIR: not a directory, mkdir '${dir}'`), { code: 'ENOTDIR' });
+  }
+}
+
+/** Throws when files cannot come into a folder that is made only later: `usage` of a file in its place, `denied` without the right to write. */
+export async function checkFolderToBe(flag: string, dir: string): Promise<void> {
+  for (let at = dir; ; at = dirname(at)) {
+    try {
+      if (!(await stat(at)).isDirectory()) throw new StepError('usage', `failed to use ${flag} ${dir}: ${at} is no folder`);
+      return await access(at, constants.W_OK | constants.X_OK);
+    } catch (error) {
+      if (error instanceof StepError) throw error;
+      const { code } = error as NodeJS.ErrnoException;
+      if ((code === 'ENOENT' || code === 'ENOTDIR') && dirname(at) !== at) continue;
+      throw new StepError('denied', `failed to use ${flag} ${dir}: ${messageOf(error)}`, { cause: error });
+    }
   }
 }

@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { mkdir, readFile, readlink, realpath, rename, rm, symlink } from 'node:fs/promises';
 import { dirname, join, relative } from 'node:path';
 import { explain } from './errors.ts';
+import { makeFolder } from './folders.ts';
 import { type Manifest, manifestSha256 } from './manifest.ts';
 import { safeJoin, writeAtomically } from './workspace.ts';
 
@@ -15,7 +16,7 @@ export async function linkIntoCache(hfHome: string, filesDir: string, manifest: 
   const { repo, commit } = manifest.source;
   const snapshotId = manifest.derived === undefined ? commit : manifestSha256(manifest).slice(0, 40);
   try {
-    await mkdir(hfHome, { recursive: true });
+    await makeFolder(hfHome);
     // Real paths: on the way from one to the other, .. means the folder that is really above.
     const root = join(await realpath(hfHome), 'hub', `models--${repo.replaceAll('/', '--')}`);
     const snapshot = join(root, 'snapshots', snapshotId);

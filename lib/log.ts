@@ -16,18 +16,39 @@ export interface LogOptions {
 
 /**
  * A log whose lines hold no secret: every line passes the redactor last, whatever put the text into it.
- * Lines are written at once (no worker, no buffer), so that a killed pod has said all it knew.
+ * Lines are written at once (no worker, no buffer), so that a killed pod has said all it knew. Throws `usage` when the file takes nothing.
  */
 export function createLog({ level, format, redactor, write, file }: LogOptions): Log {
+  if (file !== undefined) startFile(file);
+  let appends = file !== undefined;
+  const append = (text: string) => {
+    if (file === undefined || !appends) return;
+    try {
+      appendFileSync(file, text);
+    } catch (error) {
+      // A log must not end the work, nor keep it from being told.
+      appends = false;
+      write(oneLine(`the log goes on without --log-file ${file}: ${messageOf(error)}`));
+    }
+  };
   const stream = {
     write(raw: string) {
       // What JSON leaves as it is, a terminal or a viewer of logs may still obey.
       const line = visible(redactor.clean(raw.trimEnd()));
-      if (file !== undefined) appendFileSync(file, `${line}\n`);
+      append(`${line}\n`);
       write(format === 'json' ? line : pretty(JSON.parse(line) as Record<string, unknown>));
     },
   };
   return pino({ level, base: null, timestamp: stdTimeFunctions.isoTime, formatters: { level: (label) => ({ level: label }) } }, stream);
+}
+
+/** Throws `usage` when the file takes nothing. */
+function startFile(file: string): void {
+  try {
+    appendFileSync(file, '');
+  } catch (error) {
+    throw new StepError('usage', `failed to write --log-file ${file}: ${messageOf(error)}`, { cause: error });
+  }
 }
 
 /** Writes a line to a file descriptor; a full pipe is waited for, a closed one ignored: a log must not end the work. */

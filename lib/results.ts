@@ -1,6 +1,7 @@
-import { mkdirSync, renameSync, writeFileSync } from 'node:fs';
+import { renameSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { StepError } from './errors.ts';
+import { makeFolder } from './folders.ts';
 
 /** Result names and what each holds: the step's promise to the engines. */
 export type ResultDeclarations = Record<string, string | ListResult>;
@@ -18,12 +19,12 @@ const maxBytes = 2048;
  * Writes each result as `<dir>/<name>`, no line break behind it, all of them after all are known and checked.
  * Throws `bug` when they are too large for an engine or hold a line break.
  */
-export function writeResults(dir: string, results: Results): void {
+export async function writeResults(dir: string, results: Results): Promise<void> {
   const total = Object.entries(results).reduce((sum, [name, value]) => sum + name.length + Buffer.byteLength(value), 0);
   if (total > maxBytes) throw new StepError('bug', `failed to write results: they take ${total} bytes, over ${maxBytes}`);
   const broken = Object.keys(results).find((name) => /[\r\n]/.test(results[name] ?? ''));
   if (broken) throw new StepError('bug', `failed to write result ${broken}: it has a line break`);
-  mkdirSync(dir, { recursive: true });
+  await makeFolder(dir);
   const pending = Object.entries(results).map(([name, value]) => {
     const target = join(dir, name);
     const temporary = join(dir, `.${name}.${process.pid}`);

@@ -1,4 +1,4 @@
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -55,6 +55,40 @@ describe('a step', () => {
     const said = JSON.parse(stderr.trim().split('\n').at(-1) ?? '') as Record<string, unknown>;
     expect(said).toMatchObject({ kind, exitCode, hint: 'look elsewhere', msg: 'failed to probe the thing: it is not there' });
     expect(await readdir(dir)).toEqual([]);
+  });
+
+  test('a file where a folder or the log should be is told before the work, with code 2', async () => {
+    const file = join(dir, 'file');
+    await writeFile(file, 'mine');
+    let worked = false;
+    const step = stepThat(async () => {
+      worked = true;
+      return { answer: '42' };
+    });
+    for (const argv of [
+      ['--results-dir', file],
+      ['--results-dir', join(file, 'below')],
+      ['--log-file', join(dir, 'none', 'log')],
+      ['--log-file', dir],
+    ]) {
+      const { exitCode, stdout, stderr } = await runInProcess(step, argv);
+      expect([exitCode, stdout, worked], argv.join(' ')).toEqual([2, '', false]);
+      expect(JSON.parse(stderr).msg).toContain(argv[0]);
+    }
+    expect([await readdir(dir), await readFile(file, 'utf8')]).toEqual([['file'], 'mine']);
+  });
+
+  test('a log file that goes away under the run ends neither the work nor the log', async () => {
+    const logFile = join(dir, 'logs', 'log');
+    await mkdir(join(dir, 'logs'));
+    const step = stepThat(async () => {
+      await rm(join(dir, 'logs'), { recursive: true });
+      throw new StepError('denied', 'failed to probe: no');
+    });
+    const { exitCode, stderr } = await runInProcess(step, ['--log-file', logFile]);
+    expect(exitCode).toBe(4);
+    expect(stderr.match(/goes on without --log-file/g)).toHaveLength(1);
+    expect(stderr).toContain('failed to probe: no');
   });
 
   test('calls what nobody foresaw a bug, with a stack', async () => {

@@ -2,11 +2,14 @@ import { mkdir, mkdtemp, readdir, readFile, rm, symlink, utimes, writeFile } fro
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { makeFolder } from '../lib/folders.ts';
 import { checkCollisions, localFiles } from '../lib/local/files.ts';
 import { makeManifest, manifestBytes, manifestSha256 } from '../lib/manifest.ts';
 import { checkFreeSpace, findManifest, modelFolder, safeJoin, writeAtomically } from '../lib/workspace.ts';
 import { compress } from '../tasks/compress/step.ts';
+import { upload } from '../tasks/upload/step.ts';
 import { runInProcess } from './fakes/program.ts';
+import { fillWorkspace } from './fakes/workspace.ts';
 
 let dir: string;
 beforeEach(async () => {
@@ -148,5 +151,27 @@ describe('local files', () => {
     if (knowsCase) await check;
     else await expect(check).rejects.toMatchObject({ kind: 'refused', message: expect.stringContaining('README.md') });
     expect(await readdir(dir)).toEqual(['probe-a']);
+  });
+});
+
+describe('a folder that cannot be made', () => {
+  test('is told at once, also where the system takes none', async () => {
+    const file = join(dir, 'file');
+    await writeFile(file, 'mine');
+    await expect(makeFolder(file)).rejects.toMatchObject({ code: 'ENOTDIR' });
+    await expect(makeFolder(join(file, 'below', 'it'))).rejects.toMatchObject({ code: 'ENOTDIR' });
+    if (process.platform === 'linux') await expect(makeFolder('/proc/none/below')).rejects.toMatchObject({ code: 'ENOENT' });
+    await Promise.all([1, 2, 3, 4].map(() => makeFolder(join(dir, 'a', 'b', 'c'))));
+    await makeFolder(join(dir, 'a', 'b', 'c'));
+    expect((await readdir(dir)).sort()).toEqual(['a', 'file']);
+  });
+
+  test('is bad usage, not a bug, where a file lies', async () => {
+    await fillWorkspace(join(dir, 'ws'), { 'config.json': Buffer.from('{}') });
+    await writeFile(join(dir, 'file'), 'mine');
+    const env = { WORKSPACE: join(dir, 'ws'), STORE_DIR: join(dir, 'file') };
+    const { exitCode, stderr } = await runInProcess(upload, [], env);
+    expect(exitCode).toBe(2);
+    expect(stderr).toContain('failed to upload: ENOTDIR');
   });
 });

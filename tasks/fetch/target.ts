@@ -1,7 +1,8 @@
-import { mkdir, readdir, readFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { join, relative, resolve } from 'node:path';
 import type { StepContext } from '../../lib/define-step.ts';
 import { explain, messageOf, StepError } from '../../lib/errors.ts';
+import { makeFolder } from '../../lib/folders.ts';
 import { sha256Of } from '../../lib/integrity.ts';
 import { checkFiles, readStamps } from '../../lib/local/check.ts';
 import { type Manifest, parseManifest } from '../../lib/manifest.ts';
@@ -95,7 +96,7 @@ export async function remember(target: Target, request: string, { place, bytes, 
 /** Throws `refused` when a named folder holds files of somebody else: what is fetched must not be mixed with them. */
 export async function checkNamedFolder(modelDir: string): Promise<void> {
   try {
-    await mkdir(modelDir, { recursive: true });
+    await makeFolder(modelDir);
     const entries = await readdir(modelDir);
     // Volumes have their own folder at the root.
     const foreign = entries.filter((name) => name !== 'lost+found');
