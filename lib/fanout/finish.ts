@@ -122,11 +122,14 @@ async function readReports({ store }: Seen, read: ReadPlan) {
   return { brought, uploadedBytes, copiedBytes };
 }
 
-/** Throws `integrity` naming files that are not the very objects that the shards reported. */
+/**
+ * Throws `integrity` naming files that are not as the shards reported them: the very objects, or of the same bytes by their own marks, as a try leaves
+ * them that was held for dead and puts its file behind its retry.
+ */
 function checkBrought({ store, content, prefix }: Seen, { right }: Inventory, brought: ReadonlyMap<string, Brought>): void {
   const faults = content.files
     .map((file) => file.path)
-    .filter((path) => right.get(path) === undefined || right.get(path)?.info.etag !== brought.get(path)?.info.etag);
+    .filter((path) => right.get(path) === undefined || right.get(path)?.sha256 !== brought.get(path)?.sha256);
   if (faults.length === 0) return;
   throw new StepError('integrity', `failed to verify ${store.uri}/${prefix}/: gone or changed since a shard brought it: ${some(faults)}`, {
     hint: 'somebody else writes there; run the shards again, then finish',

@@ -126,7 +126,7 @@ async function bringClaimed(options: ShardOptions, files: readonly Expected[], k
       plan: read.sha256,
       uploadedBytes,
       copiedBytes,
-      files: files.map((file) => storedFile(file, brought.get(file.path) as Brought, undefined)),
+      files: files.map((file) => storedFile(file, brought.get(file.path) as Brought)),
     };
     await store.put(reportKey(read.key, shard), reportBytes(report));
     await own.drop();

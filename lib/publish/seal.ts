@@ -5,7 +5,7 @@ import { type Manifest, manifestBytes } from '../manifest.ts';
 import { type ObjectInfo, PreconditionFailed, type Store } from '../store.ts';
 import type { Claim } from './claim.ts';
 import { type ControlKeys, type StoredFile, storedBytes } from './control.ts';
-import { type Brought, checkNesting, compareListing, type Inventory, marksOf, rayHashName } from './inventory.ts';
+import { type Brought, checkNesting, compareListing, type Inventory, marksOf, rayHashName, rightSha256 } from './inventory.ts';
 import { extraForeign } from './look.ts';
 import type { PublishOptions } from './options.ts';
 
@@ -31,10 +31,11 @@ export async function seal(
   if (gone.length > 0) await store.delete(gone);
   const listed = await compareListing(store, prefix, files, rayHash);
   const manifest = content.manifestOf(files.map(({ path, size }) => ({ path, size, sha256: (brought.get(path) as Brought).sha256 })));
-  await store.put(
-    keys.stored,
-    storedBytes(files.map((file) => storedFile(file, brought.get(file.path) as Brought, listed.get(file.path)))),
-  );
+  const lying: StoredFile[] = [];
+  for (const file of files) {
+    lying.push(storedFile(file, await asListed(store, file, brought.get(file.path) as Brought, listed.get(file.path))));
+  }
+  await store.put(keys.stored, storedBytes(lying));
   if (options.source) await store.put(keys.source, options.source);
   await checkNesting(store, options.controlPrefix, prefix);
   await claim.confirm();
@@ -44,17 +45,21 @@ export async function seal(
   return { manifest, bytes };
 }
 
-/** What is kept of a file; throws `integrity` when the listing has another object there by now. */
-export function storedFile(
-  { path, size, gitSha1, recipe }: Expected,
-  { info, sha256 }: Brought,
-  listed: ObjectInfo | undefined,
-): StoredFile {
-  if (listed && info.etag !== listed.etag) {
-    throw new StepError('integrity', `failed to verify ${listed.key}: it was overwritten while this run published`, {
-      hint: 'somebody else writes there; run it again when they are done',
-    });
-  }
+/**
+ * What was brought, as it lies there now. A run that another one took over from may still put its own file over it: that is an object of other ETag
+ * where the store makes them of a time or a key, and right when its marks say so. Throws `integrity` when it is not.
+ */
+async function asListed(store: Store, file: Expected, brought: Brought, listed: ObjectInfo | undefined): Promise<Brought> {
+  if (listed === undefined || listed.etag === brought.info.etag) return brought;
+  const info = await store.head(listed.key);
+  if (info && rightSha256(file, info, brought.sha256) === brought.sha256) return { ...brought, info };
+  throw new StepError('integrity', `failed to verify ${listed.key}: it was overwritten while this run published`, {
+    hint: 'somebody else writes there; run it again when they are done',
+  });
+}
+
+/** What is kept of a file. */
+export function storedFile({ path, size, gitSha1, recipe }: Expected, { info, sha256 }: Brought): StoredFile {
   return { path, size, sha256, gitSha1, recipe, etag: info.etag, versionId: info.versionId, checksum: info.checksum };
 }
 

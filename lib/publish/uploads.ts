@@ -87,8 +87,14 @@ export class Uploads {
       this.#adopted.delete(key);
     }
     const upload = await this.#store.beginMultipart(key, { size: file.size, partSize, metadata: marksOf(file, file.sha256) });
+    try {
+      await this.#claim.add(key, { uploadId: upload.uploadId, digest: digestOf(file), partSize });
+    } catch (error) {
+      // Another run has the claim, or nobody by now: what stands in no record, nobody would ever end.
+      await this.#end(upload);
+      throw error;
+    }
     this.#open.set(key, upload);
-    await this.#claim.add(key, { uploadId: upload.uploadId, digest: digestOf(file), partSize });
     return { ...upload, partSize, parts: new Map() };
   }
 
@@ -117,11 +123,15 @@ export class Uploads {
     const left = new Map<string, MultipartUpload>(this.#open);
     for (const [key, { uploadId }] of this.#adopted) if (!left.has(key)) left.set(key, { key, uploadId });
     for (const upload of left.values()) {
-      await this.#store
-        .abortMultipart(upload)
-        .catch((error) => this.#log.warn({ key: upload.key, error: messageOf(error) }, 'upload not aborted'));
+      await this.#end(upload);
       this.completed(upload.key);
     }
+  }
+
+  async #end(upload: MultipartUpload): Promise<void> {
+    await this.#store
+      .abortMultipart(upload)
+      .catch((error) => this.#log.warn({ key: upload.key, error: messageOf(error) }, 'upload not aborted'));
   }
 }
 

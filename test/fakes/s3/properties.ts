@@ -1,4 +1,4 @@
-import { createHash } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
 import type { Call } from './call.ts';
 import { S3Error } from './errors.ts';
 import type { Encryption, Properties, StoredObject } from './state.ts';
@@ -111,8 +111,8 @@ export function versionHeaders(call: Call, object: StoredObject): Record<string,
   return { 'x-amz-version-id': call.bucket.versioning && object.versionId };
 }
 
-/** The ETag that S3 gives to a body: its MD5, but no digest of anything a client knows when KMS encrypts it. */
+/** The ETag that S3 gives to a body: its MD5, but another one each time when KMS encrypts it, with a key of that object's own. */
 export function etagOf(md5: Buffer, encryption: Encryption): string {
-  const digest = encryption.algorithm === 'AES256' ? md5 : createHash('md5').update(md5).update(encryption.algorithm).digest();
+  const digest = encryption.algorithm === 'AES256' ? md5 : randomBytes(16);
   return `"${digest.toString('hex')}"`;
 }
