@@ -46,8 +46,8 @@ export class GlobalScales {
       for (const { offset, length } of rowsOf(weight, this.#plan.wanted.scheme)) {
         signal.throwIfAborted();
         const bytes = this.#workers.buffers.take(length);
-        await source.read(offset, Buffer.from(bytes, 0, length), signal);
-        const found = largestInThread(bytes, length, weight, this.#workers);
+        await source.read(offset, Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length), signal);
+        const found = largestInThread(bytes, weight, this.#workers);
         found.catch(() => {});
         running.push(found);
         if (running.length > this.#workers.count) await takeFirst();

@@ -25,7 +25,7 @@ export interface QuantizedRows {
 
 /** Quantizes rows in a thread; `bytes` goes back to the pool. Throws `integrity` naming the tensor when a weight is no number. */
 export async function quantizeInThread(
-  bytes: SharedArrayBuffer,
+  bytes: Uint8Array<SharedArrayBuffer>,
   { weight, first, count, measured }: Rows,
   { scheme, arithmetic }: Wanted,
   globalScale: number,
@@ -35,23 +35,22 @@ export async function quantizeInThread(
   const last = parts.at(-1);
   const into = workers.buffers.take(last ? last.offset + last.length : 0);
   const [, cols] = weight.shape;
-  const length = count * (weight.size / weight.shape[0]);
   const dtype = weight.tensor.dtype as FloatType;
-  const done = await workers.run({ scheme, bytes, length, dtype, rows: count, cols, arithmetic, globalScale, into, parts, measured });
+  const done = await workers.run({ scheme, bytes, dtype, rows: count, cols, arithmetic, globalScale, into, parts, measured });
   workers.buffers.give(bytes);
   if (done.notFinite) throw notFinite(weight, first, done.notFinite);
   return {
-    parts: parts.map((part) => ({ bytes: new Uint8Array(into, part.offset, part.length), offset: part.target })),
+    parts: parts.map((part) => ({ bytes: into.subarray(part.offset, part.offset + part.length), offset: part.target })),
     sums: done.sums,
     release: () => workers.buffers.give(into),
   };
 }
 
 /** The largest size among rows, found in a thread. Throws `integrity` as `quantizeInThread` does. */
-export async function largestInThread(bytes: SharedArrayBuffer, length: number, weight: PlannedWeight, workers: Workers): Promise<number> {
+export async function largestInThread(bytes: Uint8Array<SharedArrayBuffer>, weight: PlannedWeight, workers: Workers): Promise<number> {
   const dtype = weight.tensor.dtype as FloatType;
-  const into = new SharedArrayBuffer(0);
-  const job = { scheme: undefined, bytes, length, dtype, rows: 0, cols: 0, arithmetic: 'f32', globalScale: 1, into, measured: 0 } as const;
+  const into = new Uint8Array(new SharedArrayBuffer(0));
+  const job = { scheme: undefined, bytes, dtype, rows: 0, cols: 0, arithmetic: 'f32', globalScale: 1, into, measured: 0 } as const;
   const done: Done = await workers.run({ ...job, parts: [] });
   workers.buffers.give(bytes);
   if (!Number.isFinite(done.max)) throw noNumber(weight, `it holds ${done.max}`);

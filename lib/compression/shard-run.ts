@@ -71,7 +71,7 @@ export class ShardRun {
       signal.throwIfAborted();
       const { piece, bytes } = read;
       coming = this.#read(pieces.next().value);
-      this.#hash.update(new Uint8Array(bytes, 0, piece.length));
+      this.#hash.update(bytes);
       this.#pending.push(await this.#begin(piece, bytes));
       inFlight += piece.length;
       while (this.#pending.length > workers.count + 1 || inFlight > bytesInFlight) inFlight -= await this.#writeFirst();
@@ -81,9 +81,13 @@ export class ShardRun {
     return [...this.#errors];
   }
 
-  /** Waits for what is still read or computed; how that ends does not matter any more. */
+  /**
+   * Waits for what is still read or computed; how that ends does not matter any more. All of the threads' memory is free then, also what a failure left:
+   * shards are made one after the other.
+   */
   async settle(): Promise<void> {
     await Promise.allSettled([this.#reading, ...this.#pending.map(({ done }) => done)]);
+    this.#tools.workers.buffers.giveAll();
   }
 
   async #hashHead(): Promise<void> {
@@ -105,21 +109,22 @@ export class ShardRun {
   }
 
   /** Begins to read: the disk works while the piece before is hashed. A failure shows where it is awaited. */
-  #read(piece: Piece | undefined): Promise<{ piece: Piece; bytes: SharedArrayBuffer } | undefined> {
+  #read(piece: Piece | undefined): Promise<{ piece: Piece; bytes: Uint8Array<SharedArrayBuffer> } | undefined> {
     if (piece === undefined) return Promise.resolve(undefined);
     const { source, workers, signal } = this.#tools;
     const bytes = workers.buffers.take(piece.length);
-    const reading = source.read(piece.offset, Buffer.from(bytes, 0, piece.length), signal).then(() => ({ piece, bytes }));
+    const into = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
+    const reading = source.read(piece.offset, into, signal).then(() => ({ piece, bytes }));
     reading.catch(() => {});
     this.#reading = reading;
     return reading;
   }
 
   /** Hands rows to a thread, and gives bytes that are only copied as if they came from one. */
-  async #begin({ length, copyTo, rows }: Piece, bytes: SharedArrayBuffer): Promise<Pending> {
+  async #begin({ length, copyTo, rows }: Piece, bytes: Uint8Array<SharedArrayBuffer>): Promise<Pending> {
     const { workers, signal } = this.#tools;
     if (rows === undefined) {
-      const parts = [{ bytes: new Uint8Array(bytes, 0, length), offset: copyTo ?? 0 }];
+      const parts = [{ bytes, offset: copyTo ?? 0 }];
       const done = { parts, sums: { error: 0, signal: 0 }, release: () => workers.buffers.give(bytes) };
       return { length, module: undefined, done: Promise.resolve(done) };
     }

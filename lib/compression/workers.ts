@@ -1,7 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { StepError } from '../errors.ts';
-import { pieceBytes } from './plan.ts';
+import { SharedMemory } from './shared-memory.ts';
 import type { Done, Job } from './worker.ts';
 
 declare const COMPRESS_WORKER: string | undefined;
@@ -17,40 +17,9 @@ export function threadsHere(most = maxWorkers): number {
   return Math.max(1, Math.min(availableParallelism(), maxWorkers, most));
 }
 
-/** How much of free buffers is kept. */
-const freeBytes = 32 * 1024 ** 2;
-
-/**
- * Memory that all threads see: nothing is copied or handed over, and no engine counts it as its own, whose collector would run for it all the time.
- * It is used again: memory that is taken anew for each piece would be given back late.
- */
-export class Buffers {
-  readonly #usual: number;
-  #free: SharedArrayBuffer[] = [];
-
-  constructor(usual: number) {
-    this.#usual = usual;
-  }
-
-  /** A buffer with room for that many bytes, and mostly more. */
-  take(bytes: number): SharedArrayBuffer {
-    const found = this.#free.findIndex(({ byteLength }) => byteLength >= bytes);
-    return found < 0 ? new SharedArrayBuffer(Math.max(bytes, this.#usual)) : (this.#free.splice(found, 1)[0] as SharedArrayBuffer);
-  }
-
-  give(buffer: SharedArrayBuffer): void {
-    this.#free.unshift(buffer);
-    let kept = 0;
-    this.#free = this.#free.filter(({ byteLength }) => {
-      kept += byteLength;
-      return kept <= freeBytes;
-    });
-  }
-}
-
 /** Threads that do arithmetic, so that this one is free to read, hash and write. One is mostly enough; more are begun where work waits for it. */
 export class Workers {
-  readonly buffers = new Buffers(pieceBytes);
+  readonly buffers = new SharedMemory();
   readonly #idle: Worker[] = [];
   readonly #all: Worker[] = [];
   /** The most threads there may be: how many jobs are worked on at once. */

@@ -1,11 +1,15 @@
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { mkdtemp, readFile, rm, truncate, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { type Manifest, makeManifest, manifestBytes } from '../../lib/manifest.ts';
 import { dataSet } from '../bench/data-sets.ts';
 import { measure } from '../bench/measure.ts';
 import { bundleServers, type SlowEnd, startServers } from '../bench/servers.ts';
 import { type Command, ours, type Place } from '../bench/tools.ts';
+import { fillWorkspace } from '../fakes/workspace.ts';
 
 const MiB = 1024 ** 2;
 const set = dataSet('4 GiB in 2 files', 4096 * MiB, 2);
@@ -88,4 +92,43 @@ describe('1.5 GiB that are made smaller while they are sent stay under 256 MiB r
       servers.stop();
     }
   });
+});
+
+/** bfloat16 zeros on no disk space, in the shapes of a large model: with square blocks, rows that come together are of several sizes. */
+async function sparseModel(workspace: string): Promise<void> {
+  const shapes = Array.from({ length: 7 }, (_, layer): [string, [number, number]][] => [
+    [`model.layers.${layer}.mlp.down_proj.weight`, [8192, 28_672]],
+    [`model.layers.${layer}.self_attn.o_proj.weight`, [8192, 8192]],
+  ]).flat();
+  const bytesOf = ([rows, cols]: readonly [number, number]) => rows * cols * 2;
+  let end = 0;
+  const header = shapes.map(([name, shape]) => {
+    const start = end;
+    end += bytesOf(shape);
+    return [name, { dtype: 'BF16', shape, data_offsets: [start, end] }];
+  });
+  const text = JSON.stringify(Object.fromEntries(header));
+  const head = Buffer.alloc(8 + Math.ceil(text.length / 8) * 8, ' ');
+  head.writeBigUInt64LE(BigInt(head.length - 8));
+  head.write(text, 8);
+  const config = Buffer.from(JSON.stringify({ architectures: ['LlamaForCausalLM'], model_type: 'llama', torch_dtype: 'bfloat16' }));
+  const { filesDir, dir } = await fillWorkspace(workspace, { 'config.json': config, 'model.safetensors': head });
+  const path = join(filesDir, 'model.safetensors');
+  await truncate(path, head.length + end);
+  const hash = createHash('sha256');
+  for await (const piece of createReadStream(path, { highWaterMark: MiB })) hash.update(piece as Buffer);
+  const manifest = JSON.parse(await readFile(join(dir, 'manifest.json'), 'utf8')) as Manifest;
+  const files = manifest.files.map((file) =>
+    file.path === 'config.json' ? file : { ...file, size: head.length + end, sha256: hash.copy().digest('hex') },
+  );
+  await writeFile(join(dir, 'manifest.json'), manifestBytes(makeManifest({ ...manifest, files })));
+}
+
+test('compress of a 4 GB shard in square blocks stays under 256 MiB resident', async () => {
+  const workspace = join(root, 'sparse');
+  await sparseModel(workspace);
+  const argv = [process.execPath, join(place('sparse').programs, 'compress.cjs'), '--method', 'fp8-block'];
+  const { peak, output } = await peakOf('compress', { argv, env: { PATH: process.env.PATH ?? '', WORKSPACE: workspace } });
+  expect(output).toContain('compress done');
+  expect(peak).toBeLessThan(256 * MiB);
 });
