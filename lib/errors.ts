@@ -1,3 +1,5 @@
+import { constants } from 'node:os';
+
 /** The kinds of failure that a user can tell apart, each with its exit code (design section 5). */
 export const exitCodes = {
   bug: 1,
@@ -42,8 +44,7 @@ export class StepError extends Error {
 /** The kind of any thrown value: a StepError's own, `terminated` for our abort, else `bug`. */
 export function kindOf(error: unknown): ErrorKind {
   if (error instanceof StepError) return error.kind;
-  const systemKind = error instanceof Error && 'code' in error ? systemErrorKinds[String(error.code)] : undefined;
-  return systemKind ?? 'bug';
+  return (error instanceof Error && systemErrorKinds[codeOf(error) ?? '']) || 'bug';
 }
 
 /** A system's error (`ENOSPC: ...`) in our words: `failed to <doing>: <cause>`. Anything else passes as it is. */
@@ -84,7 +85,19 @@ export function visible(text: string): string {
 /** An aggregate (Node's happy-eyeballs connect) has an empty message: its parts say it. */
 function describe(error: Error): string {
   if (error instanceof AggregateError && error.message === '') return error.errors.map(describe).join(', ');
-  return error.message || error.name;
+  return error.message.replace(unnamed, () => [codeOf(error), words[codeOf(error) ?? '']].filter(Boolean).join(': ')) || error.name;
+}
+
+/** What Node says where its libuv has no name for a system's error, a full quota among them: twice the number. */
+const unnamed = /^Unknown system error -\d+(: Unknown system error -\d+)?/;
+
+/** As errno(3) has it. */
+const words: Record<string, string> = { EDQUOT: 'disk quota exceeded', ESTALE: 'stale file handle' };
+
+/** A system error's name. */
+function codeOf(error: Error & { code?: unknown; errno?: unknown }): string | undefined {
+  if (!unnamed.test(String(error.code))) return error.code === undefined ? undefined : String(error.code);
+  return Object.entries(constants.errno).find(([, number]) => number === -Number(error.errno))?.[0];
 }
 
 /** System errors by code (errno(3), Node's dns, net and tls), as far as a user can act on them. */
