@@ -12,7 +12,7 @@ import { Program, runInProcess, until } from './fakes/program.ts';
 import { FakeS3, s3Answer } from './fakes/s3.ts';
 import type { Fault, SeenRequest } from './fakes/server.ts';
 
-const files = tinyLlama({ shardBytes: 17_000_000 });
+const large = tinyLlama({ shardBytes: 17_000_000 });
 const shard = 'model-00001-of-00002.safetensors';
 const secondRange = ({ headers }: SeenRequest) => headers.range === 'bytes=5242880-10485759';
 
@@ -21,7 +21,9 @@ let s3: FakeS3;
 let dir: string;
 let env: Record<string, string>;
 let prefix: string;
+let files: typeof large;
 beforeEach(async () => {
+  files = large;
   hub = new FakeHub();
   s3 = new FakeS3();
   await Promise.all([hub.listen(), s3.listen()]);
@@ -61,6 +63,32 @@ async function expectPublished(): Promise<void> {
 }
 
 describe('sync', () => {
+  test('a run that another one took over from puts its file once more while that one publishes: nothing is wrong with it', async () => {
+    files = tinyLlama();
+    prefix = prefix.replace(/[^/]*$/, hub.addRepo({ id: 'acme/tiny', files }).sha('main').slice(0, 12));
+    // Equal bytes have another ETag each time.
+    env = { ...env, S3_SSE: 'aws:kms', RUN_ID: 'run-1' };
+    const [late, listed] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+    hub.cdn.fail({ on: /./, hold: late.promise });
+    const first = runInProcess(sync, [], env);
+    await until(() => hub.cdn.requests.length > 0);
+    let sealing = false;
+    const on = ({ url }: SeenRequest) => {
+      const all = url.includes('list-type=2') && names().length === files.size;
+      sealing ||= all;
+      return all;
+    };
+    s3.fail({ on, hold: listed.promise });
+    const second = runInProcess(sync, [], env);
+    await until(() => sealing);
+    late.resolve();
+    expect(await first).toMatchObject({ exitCode: 5, stderr: expect.stringContaining('another run took over') });
+    listed.resolve();
+    const { exitCode, stderr } = await second;
+    expect(exitCode, stderr).toBe(0);
+    await expectPublished();
+  });
+
   test('publishes the same model as download and upload do, manifest byte for byte, and touches no disk', async () => {
     const program = new Program('sync', [], env, dir);
     const { exitCode, stdout, stderr } = await program.ended;
