@@ -42,6 +42,35 @@ test('an upload that is aborted while parts of it are sent stays gone', async ()
   expect([...outcomes].filter((outcome) => !['not-found', 'sent'].includes(outcome))).toEqual([]);
 });
 
+test('an upload that two runs hold becomes an object of the bytes of whoever completes it, or none: the other one touches it no more', async () => {
+  const [first, second] = [new FolderStore(dir, '.modelferry'), new FolderStore(dir, '.modelferry')];
+  const [bytes, others] = [Buffer.alloc(1024 ** 2, 1), Buffer.alloc(1024 ** 2, 2)];
+  const outcomes = new Set<string>();
+  for (let round = 0; round < 60; round += 1) {
+    const upload = await first.beginMultipart('models/large', { size: bytes.length, partSize: bytes.length, metadata: { of: 'both' } });
+    let turns = round;
+    const late = async () => {
+      for (; turns > 0; turns -= 1) await new Promise((resolve) => setImmediate(resolve));
+      return await first.uploadPart(upload, 1, others).then(() => 'sent', kindOf);
+    };
+    const sending = late();
+    const part = await second.uploadPart(upload, 1, bytes);
+    const completed = await second.completeMultipart(upload, [part], bytes.length).catch(kindOf);
+    outcomes.add(`${await sending}, ${typeof completed === 'string' ? completed : 'completed'}`);
+    if (typeof completed === 'string') await second.abortMultipart(upload);
+    else {
+      const found = await second.get('models/large');
+      expect([found?.info.etag, found?.info.metadata, found?.bytes.equals(bytes)], `round ${round}`).toEqual([
+        completed.etag,
+        { of: 'both' },
+        true,
+      ]);
+      expect(await second.listParts(upload)).toBeUndefined();
+    }
+  }
+  expect([...outcomes].filter((each) => !['sent, completed', 'sent, integrity', 'not-found, completed'].includes(each))).toEqual([]);
+});
+
 describe('a folder store whose writer is killed', () => {
   test('has every object with its metadata: none looks as if somebody else had put it there', async () => {
     const store = new FolderStore(dir, '.modelferry');

@@ -1,4 +1,5 @@
 import { createHash, randomUUID } from 'node:crypto';
+import { createReadStream } from 'node:fs';
 import { mkdir, open, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { StepError } from '../errors.ts';
@@ -38,14 +39,21 @@ export class FolderMultiparts {
     return { key, uploadId };
   }
 
+  /** One writer at a time per part, so that its record tells of the bytes that are there: another run may hold the same upload. */
   async uploadPart(upload: MultipartUpload, number: number, bytes: Uint8Array): Promise<UploadedPart> {
+    return await this.#objects.locked(partName(upload, number), () => this.#writePart(upload, number, bytes));
+  }
+
+  async #writePart(upload: MultipartUpload, number: number, bytes: Uint8Array): Promise<UploadedPart> {
     const dir = this.#uploadDir(upload.uploadId);
-    const { partSize } = await this.#upload(upload);
     const part: StoredPart = { number, size: bytes.length, etag: md5(bytes) };
     const record = await this.#objects.temporary();
     try {
       const file = await open(join(dir, 'data'), 'r+');
       try {
+        // No record tells of bytes that are not there yet. Who completes the upload has moved it away, or finds that there is none.
+        await rm(join(dir, `part-${number}.json`), { force: true });
+        const { partSize } = await this.#upload(upload);
         await file.write(bytes, 0, bytes.length, (number - 1) * partSize);
       } finally {
         await file.close();
@@ -71,31 +79,35 @@ export class FolderMultiparts {
   }
 
   async listParts(upload: MultipartUpload): Promise<StoredPart[] | undefined> {
-    const dir = this.#uploadDir(upload.uploadId);
-    const names = await readdir(dir).catch(ignoreMissing);
-    if (names === undefined || !names.includes('upload.json')) return undefined;
-    const parts = await Promise.all(
-      names.filter((name) => /^part-\d+\.json$/.test(name)).map((name) => readJson<StoredPart>(join(dir, name))),
-    );
-    return parts.filter((part) => part !== undefined).sort((a, b) => a.number - b.number);
+    return await partsIn(this.#uploadDir(upload.uploadId));
   }
 
   partMatches(part: StoredPart, bytes: Uint8Array): boolean {
     return part.size === bytes.length && part.etag === md5(bytes);
   }
 
+  /** Throws `integrity` when parts are not those that were sent; the upload is as it was then. */
   async complete(upload: MultipartUpload, parts: readonly UploadedPart[], size: number): Promise<ObjectInfo> {
     const { key, metadata, partSize } = await this.#upload(upload);
-    const have = new Map((await this.listParts(upload))?.map((part) => [part.number, part]));
-    const wrong = parts.find((part) => have.get(part.number)?.etag !== part.etag);
-    if (wrong || parts.length !== Math.ceil(size / partSize)) {
-      throw new StepError('integrity', `failed to complete ${key}: part ${wrong?.number ?? parts.length} is not as it was sent`);
-    }
-    const data = join(this.#uploadDir(upload.uploadId), 'data');
-    const file = await open(data, 'r+');
+    const dir = this.#uploadDir(upload.uploadId);
+    if (parts.length !== Math.ceil(size / partSize)) throw notAsSent(key, parts.length);
+    const file = await open(join(dir, 'data'), 'r+');
     await file.sync().finally(() => file.close());
-    const info = await this.#objects.place(data, key, metadata);
-    await this.abort(upload);
+    // From here no other run can begin to write into what becomes the object. Those that have begun are waited for: its time is its etag.
+    const aside = await this.#objects.temporary();
+    await rename(dir, aside).catch((error) => {
+      throw ignoreMissing(error as NodeJS.ErrnoException) ?? gone(upload);
+    });
+    try {
+      await this.#objects.unlocked(parts.map(({ number }) => partName(upload, number)));
+      await checkParts(aside, { key, partSize }, parts);
+    } catch (error) {
+      await renameInto(aside, dir);
+      throw error;
+    }
+    const info = await this.#objects.place(join(aside, 'data'), key, metadata);
+    await rm(aside, { recursive: true, force: true });
+    await tidy(join(this.#objects.own, 'uploads'), this.#objects.dir);
     return info;
   }
 
@@ -116,6 +128,41 @@ export class FolderMultiparts {
     if (record?.key === key) return record;
     throw gone({ key });
   }
+}
+
+/** For the lock of a part. */
+function partName({ uploadId }: MultipartUpload, number: number): string {
+  return `${uploadId} part ${number}`;
+}
+
+/** What an upload's folder has; undefined when it is none. */
+async function partsIn(dir: string): Promise<StoredPart[] | undefined> {
+  const names = await readdir(dir).catch(ignoreMissing);
+  if (names === undefined || !names.includes('upload.json')) return undefined;
+  const parts = await Promise.all(
+    names.filter((name) => /^part-\d+\.json$/.test(name)).map((name) => readJson<StoredPart>(join(dir, name))),
+  );
+  return parts.filter((part) => part !== undefined).sort((a, b) => a.number - b.number);
+}
+
+/** By the records; a part without its own one was just being written, and is read. */
+async function checkParts(dir: string, { key, partSize }: Pick<UploadRecord, 'key' | 'partSize'>, parts: readonly UploadedPart[]) {
+  const have = new Map((await partsIn(dir))?.map((part) => [part.number, part.etag]));
+  for (const { number, etag } of parts) {
+    const found = have.get(number) ?? (await md5At(join(dir, 'data'), (number - 1) * partSize, partSize));
+    if (found !== etag) throw notAsSent(key, number);
+  }
+}
+
+/** Of that many bytes, or of those up to the end. */
+async function md5At(path: string, start: number, length: number): Promise<string> {
+  const hash = createHash('md5');
+  for await (const piece of createReadStream(path, { start, end: start + length - 1 })) hash.update(piece as Buffer);
+  return hash.digest('hex');
+}
+
+function notAsSent(key: string, number: number): StepError {
+  return new StepError('integrity', `failed to complete ${key}: part ${number} is not as it was sent`);
 }
 
 function gone({ key }: Pick<MultipartUpload, 'key'>): StepError {

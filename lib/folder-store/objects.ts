@@ -83,10 +83,10 @@ export class FolderObjects {
     if (!holds) throw new PreconditionFailed(`${key} is not as expected`);
   }
 
-  /** One writer at a time per key: a link can be made only once. That of a process that is gone is taken away. */
+  /** One writer at a time per key (or part of an upload): a link can be made only once. That of a process that is gone is taken away. */
   async locked<T>(key: string, work: () => Promise<T>): Promise<T> {
     const temporary = await this.temporary();
-    const lock = join(this.own, 'locks', createHash('sha256').update(key).digest('hex'));
+    const lock = join(this.own, 'locks', lockName(key));
     const file = await open(temporary, 'w');
     await file.writeFile(JSON.stringify(ownHolder())).finally(() => file.close());
     try {
@@ -105,6 +105,12 @@ export class FolderObjects {
     } finally {
       await rm(lock, { force: true });
     }
+  }
+
+  /** Waits until nobody holds one of these locks any more who does now. */
+  async unlocked(keys: readonly string[]): Promise<void> {
+    const held = new Set(await readdir(join(this.own, 'locks')).catch(ignoreMissing));
+    for (const key of keys) if (held.has(lockName(key))) await this.locked(key, async () => {});
   }
 
   /** Takes away the temporary files and locks that killed runs left: a lock is otherwise looked at only by who wants the same key. */
@@ -132,6 +138,10 @@ export class FolderObjects {
     const side = await readJson<SideRecord>(this.sidePath(key));
     return [side, side?.before].find((record) => record?.etag === etag);
   }
+}
+
+function lockName(key: string): string {
+  return createHash('sha256').update(key).digest('hex');
 }
 
 /** From size and time, which a rename keeps. */
