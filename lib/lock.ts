@@ -50,10 +50,12 @@ async function acquire(path: string, { log, signal, waitTimeout = hourMs, pollMs
   const giveUpAt = Date.now() + waitTimeout;
   for (let told = false; ; ) {
     signal.throwIfAborted();
-    const file = await create(path, text).catch((error: unknown) => fail(path, error));
-    if (file) return { file, text };
     const seen = await look(path);
-    if (seen === undefined) continue;
+    if (seen === undefined) {
+      const file = await create(path, text).catch((error: unknown) => fail(path, error));
+      if (file) return { file, text };
+      continue;
+    }
     if (await isStale(path, seen, staleMs)) {
       if (await takeAway(path, seen)) log.info({ holder: seen.text.trim() }, 'a lock of a run that is gone was taken away');
       continue;
@@ -69,18 +71,40 @@ async function acquire(path: string, { log, signal, waitTimeout = hourMs, pollMs
   }
 }
 
-/** Undefined when there is one already. Whoever reads it before its text is there judges it by its age. */
+/** Undefined when there is one already. It comes with its text: that of a run that is killed right then can be told from a living one's. */
 async function create(path: string, text: string): Promise<FileHandle | undefined> {
-  const file = await open(path, 'wx').catch((error: NodeJS.ErrnoException) => {
+  const temporary = `${path}.${temporaryName()}`;
+  const file = await write(temporary, text);
+  try {
+    await link(temporary, path);
+    return file;
+  } catch (error) {
+    // A link whose answer was lost is there (open(2), on locks over NFS).
+    if ((await file.stat()).nlink > 1) return file;
+    await file.close();
+    return (error as NodeJS.ErrnoException).code === 'EEXIST' ? undefined : await createInPlace(path, text);
+  } finally {
+    await rm(temporary, { force: true });
+  }
+}
+
+/** The same where there are no links. Whoever reads it before its text is there judges it by its age. */
+async function createInPlace(path: string, text: string): Promise<FileHandle | undefined> {
+  return await write(path, text).catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'EEXIST') return undefined;
     throw error;
   });
+}
+
+/** Makes a file that is not there yet. */
+async function write(path: string, text: string): Promise<FileHandle> {
+  const file = await open(path, 'wx');
   try {
-    await file?.write(text, 0);
-    await file?.sync();
+    await file.write(text, 0);
+    await file.sync();
     return file;
   } catch (error) {
-    await file?.close();
+    await file.close();
     await rm(path, { force: true });
     throw error;
   }

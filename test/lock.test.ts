@@ -1,5 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { existsSync } from 'node:fs';
 import { mkdtemp, readdir, readFile, rename, rm, utimes, writeFile } from 'node:fs/promises';
 import { hostname, tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -125,6 +126,21 @@ describe('withLock', () => {
     await expect(tryOnce()).rejects.toMatchObject({ kind: 'transient', message: expect.stringContaining('unknown run') });
     await age(path, 31);
     expect(await tryOnce()).toBe('done');
+  });
+
+  test('is never there without the name of its holder', async () => {
+    const seen: string[] = [];
+    let open = 20;
+    const work = Array.from({ length: open }, async () => {
+      await withLock(path, options, async () => {});
+      open -= 1;
+    });
+    while (open > 0) {
+      if (existsSync(path)) seen.push(await readFile(path, 'utf8').catch(() => 'gone'));
+      await new Promise(setImmediate);
+    }
+    await Promise.all(work);
+    expect([seen.includes(''), seen.length > 0]).toEqual([false, true]);
   });
 
   test('is renewed while it is held', async () => {
