@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -185,6 +186,7 @@ describe('the programs in the order of the pipelines', () => {
       MODEL_NAME: 'other',
     });
     expect(imported.exitCode).toBe(3);
+    expect(existsSync(join(dir, 'other', 'acme--tiny-llama'))).toBe(false);
     s3.createBucket('other');
     const again = await step('import', {
       MODEL_ID: 'acme/tiny-llama',
@@ -195,6 +197,21 @@ describe('the programs in the order of the pipelines', () => {
     expect(again.exitCode, again.stderr).toBe(0);
     expect(again.results['manifest-sha256']).toBe(piped['manifest-sha256']);
     expect(registry.records('artifact').map(({ state }) => state)).toEqual(['LIVE', 'LIVE']);
+  });
+
+  test('import finds other content in its place before a byte moves, and in a dry run', async () => {
+    const two = hub.addRepo({ id: 'acme/two', files });
+    two.commit({ branch: 'next', files: new Map([['README.md', Buffer.from('Better.')]]), message: 'Better card' });
+    const given = { MODEL_ID: 'acme/two', MODEL_VERSION: '1.0', MODEL_REGISTRY_URL: '' };
+    expect((await step('import', given)).exitCode).toBe(0);
+    const same = await step('import', { ...given, DRY_RUN: 'true' });
+    expect([same.exitCode, same.stderr]).toEqual([0, expect.stringContaining('"published":true')]);
+    const more = { ...given, REVISION: 'next', WORKSPACE: join(dir, 'other') };
+    for (const DRY_RUN of ['true', 'false']) {
+      const { exitCode, stderr } = await step('import', { ...more, DRY_RUN });
+      expect([exitCode, stderr]).toEqual([7, expect.stringContaining('--model-version')]);
+    }
+    expect(existsSync(join(dir, 'other', 'acme--two'))).toBe(false);
   });
 
   test('import needs no server but the Hub: it publishes into a folder', async () => {

@@ -1,7 +1,16 @@
+import { isDeepStrictEqual } from 'node:util';
 import { defineStep, type StepContext } from '../../lib/define-step.ts';
 import { messageOf } from '../../lib/errors.ts';
+import type { Manifest } from '../../lib/manifest.ts';
+import { archiveMethod } from '../../lib/methods.ts';
+import { identityOf } from '../../lib/naming.ts';
+import { openStore } from '../../lib/open-store.ts';
 import { schema } from '../../lib/params/declare.ts';
 import { publishResults } from '../../lib/params/results.ts';
+import { controlKeys } from '../../lib/publish/control.ts';
+import { checkNesting } from '../../lib/publish/inventory.ts';
+import { lookForManifest } from '../../lib/publish/look.ts';
+import { publishingOf } from '../../lib/publish/publishing.ts';
 import type { Results } from '../../lib/results.ts';
 import { compress } from '../compress/step.ts';
 import { download } from '../download/step.ts';
@@ -41,6 +50,7 @@ export const importModel = defineStep({
     const reserved = await register.run({ ...params, phase: 'reserve' }, ctx);
     const pinned = { ...params, revision: reserved.commit || params.revision };
     try {
+      if (reserved.commit !== '') await lookAhead(pinned, { repo: given.modelId, commit: reserved.commit }, ctx);
       const downloaded = await download.run(pinned, ctx);
       if (ctx.dryRun) return nothing(downloaded.commit);
       const compressed = await compress.run({ ...pinned, ...manifestOf(downloaded) }, ctx);
@@ -69,6 +79,22 @@ export const importModel = defineStep({
 
 function manifestOf(results: { manifest: string; 'manifest-sha256': string }): { manifest: string; manifestSha256: string } {
   return { manifest: results.manifest, manifestSha256: results['manifest-sha256'] };
+}
+
+/** A wrong bucket or key, and another model in the place, show before a byte moves; upload looks again, and more closely. */
+async function lookAhead(
+  params: Parameters<typeof upload.run>[0] & { method: string },
+  source: { repo: string; commit: string },
+  ctx: StepContext,
+): Promise<void> {
+  const method = params.method === 'none' ? undefined : params.method;
+  const store = openStore(params, ctx);
+  const { uri, prefix, controlPrefix, replace } = publishingOf(params, store, { ...source, method });
+  await checkNesting(store, controlPrefix, prefix);
+  if (method === archiveMethod) return;
+  const isSame = async (published: Manifest) => isDeepStrictEqual(identityOf(published), { ...source, method });
+  const published = await lookForManifest({ store, replace, content: { isSame } }, controlKeys(controlPrefix, prefix).manifest, uri);
+  if (ctx.dryRun) ctx.log.info({ uri, published: published !== undefined }, 'would publish');
 }
 
 /** What a dry run has to give: nothing was made. */
