@@ -43,7 +43,9 @@ export async function callStep<Map extends ParamMap, Required extends string, De
     else argv.push(`--${kebab(name)}=${text}`);
   }
   const redactor = new Redactor();
-  const { values } = readParams(step.params, { argv, env: { ...env, ...secrets }, onSecret: (secret) => redactor.add(secret) });
+  const onSecret = (secret: string) => redactor.add(secret);
+  const faultsOf = step.faults && { faultsOf: step.faults };
+  const { values } = readParams(step.params, { argv, env: { ...env, ...secrets }, onSecret, ...faultsOf });
   const common = values as unknown as ParamValues<typeof commonParams, never>;
   const log = createLog({ level: common.logLevel, format: 'json', redactor, write: onLog, file: common.logFile });
   if (calls === 0) useNetwork(values, env, log);

@@ -36,6 +36,11 @@ export interface StepDeclaration<Map extends ParamMap, Required extends string, 
   summary: string;
   params: ParamSchema<Map, Required>;
   results: Declared;
+  /**
+   * What is wrong with parameters that are right one by one; told together with all other faults. Of a value that is wrong by itself it gets what was
+   * given, so that it must not trust numbers.
+   */
+  faults?(params: ParamValues<Map, Required>): readonly string[];
   /** `text`: stdout carries what `run` prints, and results go to the folder only. */
   product?: 'results' | 'text';
   run(params: ParamValues<Map, Required>, ctx: StepContext): Promise<Results<Declared>>;
@@ -58,6 +63,7 @@ export interface DefinedStep<Map extends ParamMap, Required extends string, Decl
   /** The parameters that it declared itself. */
   readonly own: ParamSchema<Map, Required>;
   readonly results: Declared;
+  readonly faults?: StepDeclaration<Map, Required, Declared>['faults'];
   run: StepDeclaration<Map, Required, Declared>['run'];
 }
 
@@ -88,7 +94,7 @@ export interface Outcome {
 export function defineStep<const Map extends ParamMap, const Required extends string, const Declared extends ResultDeclarations>(
   declaration: StepDeclaration<Map, Required, Declared>,
 ): DefinedStep<Map, Required, Declared> {
-  const { name, aliases = [], summary, results, product = 'results', run } = declaration;
+  const { name, aliases = [], summary, results, product = 'results', faults, run } = declaration;
   const params = schema({ ...declaration.params.properties, ...commonParams }, declaration.params.required);
   const execute = async (invocation: Invocation): Promise<Outcome> => {
     const redactor = new Redactor();
@@ -105,7 +111,8 @@ export function defineStep<const Map extends ParamMap, const Required extends st
       }
       log = createLog({ level: 'info', format: invocation.draw ? 'pretty' : 'json', redactor, write: invocation.stderr });
       const onSecret = (secret: string) => redactor.add(secret);
-      const { values } = readParams(params, { argv: invocation.argv, env: invocation.env, envFile: envFile(invocation), onSecret });
+      const { argv, env } = invocation;
+      const { values } = readParams(params, { argv, env, envFile: envFile(invocation), onSecret, ...(faults && { faultsOf: faults }) });
       const common = values as ParamValues<typeof commonParams, never>;
       stacks = common.logLevel === 'debug' || common.logLevel === 'trace';
       const format = common.logFormat === 'auto' ? (invocation.draw ? 'pretty' : 'json') : common.logFormat;
@@ -145,7 +152,7 @@ export function defineStep<const Map extends ParamMap, const Required extends st
       closeNetwork();
     }
   };
-  return { name, aliases, summary, params, own: declaration.params, results, product, run, execute };
+  return { name, aliases, summary, params, own: declaration.params, results, product, ...(faults && { faults }), run, execute };
 }
 
 function envFile({ argv, env, terminal }: Invocation): NodeJS.Dict<string> {

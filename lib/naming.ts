@@ -35,13 +35,27 @@ export function namesOf(identity: Identity, given: { modelName?: string | undefi
  * and on one that leads out of the store or into the control prefix.
  */
 export function prefixOf(template: string, identity: Identity, names: Names, controlPrefix: string): string {
-  const prefix = withSingleSlashes(fill(template, wordsOf(identity, names))).replace(/\/+$/, '');
-  const fault = pathFault(prefix);
+  const words = wordsOf(identity, names);
+  const fault = wordFault(template, words) ?? placeFault(template, words, controlPrefix);
   if (fault !== undefined) throw new StepError('usage', `failed to use --key-template ${template}: ${fault}`);
-  if (`${prefix}/`.startsWith(`${controlPrefix}/`)) {
-    throw new StepError('usage', `failed to use --key-template ${template}: ${prefix} lies in the control prefix ${controlPrefix}`);
-  }
-  return prefix;
+  return filledIn(template, words);
+}
+
+/** What is wrong with a template for any model, before one is known; undefined when nothing is. */
+export function templateFault(template: string, controlPrefix: string): string | undefined {
+  const words = wordsOf({ repo: 'org/repo', commit: '0'.repeat(40) }, { name: 'name', version: 'version' });
+  const fault = wordFault(template, words) ?? placeFault(template, words, controlPrefix);
+  return fault === undefined ? undefined : `--key-template ${template}: ${fault}`;
+}
+
+function filledIn(template: string, words: Record<string, string>): string {
+  return withSingleSlashes(fill(template, words)).replace(/\/+$/, '');
+}
+
+function placeFault(template: string, words: Record<string, string>, controlPrefix: string): string | undefined {
+  const prefix = filledIn(template, words);
+  const inside = `${prefix}/`.startsWith(`${controlPrefix}/`) ? `${prefix} lies in the control prefix ${controlPrefix}` : undefined;
+  return pathFault(prefix) ?? inside;
 }
 
 /** The part of the prefix that all versions of one model share, up to the first word that tells versions apart; undefined when none does. */
@@ -55,18 +69,18 @@ function wordsOf({ repo, commit }: Identity, { name, version }: Names): Record<s
   return { org: org ?? '', repo: base ?? repo, name, version, commit };
 }
 
+const wordPattern = /\{([^{}]*)\}/g;
+
+function wordFault(template: string, words: Record<string, string>): string | undefined {
+  const unknown = [...template.matchAll(wordPattern)].find(([, word = '']) => !Object.hasOwn(words, word));
+  const known = Object.keys(words).map((one) => `{${one}}`);
+  if (unknown) return `unknown word ${unknown[0]}, words are ${known.join(' ')}`;
+  return /[{}]/.test(template.replace(wordPattern, '')) ? 'a brace is open' : undefined;
+}
+
+/** Words that are not known stay as they are. */
 function fill(template: string, words: Record<string, string>): string {
-  const filled = template.replace(/\{([^{}]*)\}/g, (whole, word: string) => {
-    const value = words[word];
-    if (value !== undefined) return value;
-    const known = Object.keys(words).map((one) => `{${one}}`);
-    throw new StepError('usage', `failed to use --key-template ${template}: unknown word ${whole}`, {
-      hint: `words are ${known.join(' ')}`,
-    });
-  });
-  if (filled === template && template.includes('{'))
-    throw new StepError('usage', `failed to use --key-template ${template}: a brace is open`);
-  return filled;
+  return template.replace(wordPattern, (whole, word: string) => words[word] ?? whole);
 }
 
 /** A template such as `/models/{name}/` means the same without its first slash, and `{org}/{repo}` of a repo without org too. */

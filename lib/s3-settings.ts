@@ -1,7 +1,8 @@
 import { StepError } from './errors.ts';
 import { Redactor } from './log.ts';
+import { templateFault } from './naming.ts';
 import type { GroupValues } from './params/declare.ts';
-import type { s3Params } from './params/groups.ts';
+import type { s3Params, storeDirParams } from './params/groups.ts';
 
 export interface S3Credentials {
   accessKeyId: string;
@@ -31,6 +32,27 @@ export interface S3Settings {
 
 /** Turns the s3 parameters into settings; nothing is asked or read. Throws one `usage` error that lists every fault. */
 export function s3Settings(params: GroupValues<typeof s3Params>): S3Settings {
+  const { settings, faults } = readSettings(params);
+  if (faults.length > 0) throw new StepError('usage', `failed to use the S3 parameters: ${faults.join('; ')}`);
+  return settings;
+}
+
+/** All that is wrong with the store that the parameters name, a bucket or a folder, and with a model's place in it; for a step's `faults`. */
+export function storeFaults(params: GroupValues<typeof s3Params> & GroupValues<typeof storeDirParams>): string[] {
+  const { storeDir, s3Bucket, keyTemplate, controlPrefix } = params;
+  const place = templateFault(keyTemplate, controlPrefix);
+  const faults = place === undefined ? [] : [place];
+  if (storeDir !== undefined && s3Bucket !== undefined) return ['--s3-bucket and --store-dir are both given', ...faults];
+  if (storeDir !== undefined) return faults;
+  if (s3Bucket !== undefined) return [...readSettings(params).faults, ...faults];
+  return [
+    '--s3-bucket is missing (or S3_BUCKET in the environment, or --store-dir for a folder)',
+    ...readSettings({ ...params, s3Bucket: '' }).faults,
+    ...faults,
+  ];
+}
+
+function readSettings(params: GroupValues<typeof s3Params>): { settings: S3Settings; faults: string[] } {
   const faults: string[] = [];
   if (params.s3Bucket === undefined) faults.push('--s3-bucket is missing');
   const bucket = params.s3Bucket ?? '';
@@ -38,8 +60,7 @@ export function s3Settings(params: GroupValues<typeof s3Params>): S3Settings {
   const credentials = readCredentials(params, faults);
   const tagging = readTags(params.s3Tags, faults);
   if (params.s3KmsKeyId !== undefined && !params.s3Sse?.startsWith('aws:kms')) faults.push('--s3-kms-key-id needs --s3-sse aws:kms');
-  if (faults.length > 0) throw new StepError('usage', `failed to use the S3 parameters: ${faults.join('; ')}`);
-  return {
+  const settings = {
     bucket,
     endpoint,
     aws,
@@ -52,6 +73,7 @@ export function s3Settings(params: GroupValues<typeof s3Params>): S3Settings {
     storageClass: params.s3StorageClass,
     tagging,
   };
+  return { settings, faults };
 }
 
 /** The region, from the settings or else the AWS profile. Throws `usage` when nothing says it. */

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { Ajv } from 'ajv';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { StepError } from '../lib/errors.ts';
+import { templateFault } from '../lib/naming.ts';
 import { envName, kebab, schema } from '../lib/params/declare.ts';
 import { readParams } from '../lib/params/read.ts';
 import { download } from '../tasks/download/step.ts';
@@ -211,5 +212,54 @@ describe('every command', () => {
         expect(sentence, name).toMatch(/\.$/);
       }
     }
+  });
+});
+
+describe('what is wrong with the store', () => {
+  const s3 = { AWS_ACCESS_KEY_ID: 'key', S3_TAGS: 'a', S3_ENDPOINT_URL: 'ftp://store', KEY_TEMPLATE: 'x/{nope}', RETRIES: 'no' };
+  const ofS3 = ['AWS_SECRET_ACCESS_KEY', '--s3-tags', '--s3-endpoint-url', 'unknown word {nope}', 'RETRIES: "no"'];
+
+  test.each<[string, string, Record<string, string>]>([
+    ['upload', '--s3-bucket is missing', {}],
+    ['sync', '--model-id is missing', {}],
+    ['plan', '--model-id is missing', {}],
+    ['finish', '--plan is missing', {}],
+    ['prune', '--keep, --older-than or --leftovers', {}],
+    ['compress', 'GROUP_SIZE', { METHOD: 'fp8-dynamic', FUSE_UPLOAD: 'true', GROUP_SIZE: 'x' }],
+    ['register', '--phase reserve needs --model-id', { PHASE: 'reserve', MODEL_REGISTRY_URL: 'http://registry' }],
+  ])('is told by %s together with all else, %s among it', async (name, own, env) => {
+    const step = commands.find((command) => [command.name, ...command.aliases].includes(name));
+    if (!step) throw new Error(`there is no ${name}`);
+    const { exitCode, stdout, stderr } = await runInProcess(step, ['--nope'], { ...s3, ...env });
+    expect([exitCode, stdout]).toEqual([2, '']);
+    const { msg } = JSON.parse(stderr) as { msg: string };
+    for (const part of ['unknown flag --nope', '--s3-bucket is missing', ...ofS3, own]) expect(msg).toContain(part);
+  });
+
+  test('is nothing where no store is needed', async () => {
+    const register = commands.find(({ name }) => name === 'register-in-model-registry');
+    const outcome = await register?.execute({
+      argv: [],
+      env: { KEY_TEMPLATE: 'x/{nope}', WORKSPACE: dir },
+      stdout: () => {},
+      stderr: () => {},
+      terminal: false,
+      signal: new AbortController().signal,
+      command: 'register',
+    });
+    expect(outcome?.exitCode).toBe(0);
+  });
+
+  test.each([
+    ['models/{name}', undefined],
+    ['/models/{org}--{repo}/', undefined],
+    ['x/{nope}', 'unknown word {nope}, words are {org} {repo} {name} {version} {commit}'],
+    ['x/{name', 'a brace is open'],
+    ['../{name}', 'leaves its folder'],
+    ['.modelferry/{name}', 'lies in the control prefix'],
+  ])('template %s: %s', (template, fault) => {
+    const said = templateFault(template, '.modelferry');
+    if (fault === undefined) expect(said).toBeUndefined();
+    else expect(said).toContain(fault);
   });
 });

@@ -14,6 +14,8 @@ export interface ParamSources {
   envFile?: Readonly<Record<string, string | undefined>>;
   /** Told each secret as soon as it is found: before a fault is told in whose words it may stand. */
   onSecret?: (secret: string) => void;
+  /** Faults of parameters that are right one by one: what does not go together, what one of several must give. */
+  faultsOf?: (given: never) => readonly string[];
 }
 
 export interface ReadParams<Map extends ParamMap, Required extends string> {
@@ -48,6 +50,7 @@ export function readParams<const Map extends ParamMap, const Required extends st
   }
   validate(declared, given, origin, faults);
   for (const [name, param] of Object.entries(declared.properties)) convertUnit(name, param, given, origin, faults);
+  faults.push(...(sources.faultsOf?.(given as never) ?? []));
   if (faults.length > 0) {
     throw new StepError('usage', `failed to read parameters: ${faults.join('; ')}`, { hint: 'see --help for every parameter' });
   }

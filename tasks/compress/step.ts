@@ -18,6 +18,7 @@ import {
 } from '../../lib/params/groups.ts';
 import { manifestResults } from '../../lib/params/results.ts';
 import { isSkipped, passOn, resultsOf } from '../../lib/pass-on.ts';
+import { storeFaults } from '../../lib/s3-settings.ts';
 import { manifestResult, modelFolder } from '../../lib/workspace.ts';
 import { archiving } from './archive.ts';
 import { clearUp, removeSource } from './clear-up.ts';
@@ -48,6 +49,7 @@ export const compress = defineStep({
     ...networkParams,
   }),
   results: manifestResults,
+  faults: (params) => (params.fuseUpload && params.method !== 'none' && !isSkipped('compress', params) ? storeFaults(params) : []),
   async run(params, ctx) {
     const { workspace, method } = params;
     const { log, progress } = ctx;

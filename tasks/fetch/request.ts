@@ -1,4 +1,3 @@
-import { StepError } from '../../lib/errors.ts';
 import { sha256Of } from '../../lib/integrity.ts';
 import { bucketOf } from '../../lib/model-uri.ts';
 import type { Part, SelectionOptions } from '../../lib/selection.ts';
@@ -20,11 +19,11 @@ export interface RequestParams {
   keyTemplate: string;
 }
 
-/** Throws one `usage` error that lists all that does not go together. */
-export function checkRequest(params: RequestParams): void {
+/** All that does not go together. */
+export function requestFaults(params: RequestParams): string[] {
   const { modelUri, modelId, modelName, modelVersion, fallback, fill, select } = params;
   const store = hasStore(params);
-  const faults = [
+  return [
     ...((modelUri ?? modelId ?? modelName) ? [] : ['one of --model-id, --model-name and --model-uri must be given']),
     ...(modelUri !== undefined && (modelName ?? modelVersion) !== undefined
       ? ['--model-uri names a version by itself: leave --model-name and --model-version out']
@@ -42,8 +41,6 @@ export function checkRequest(params: RequestParams): void {
     ...(fill && fallback === 'none' ? ['--fill publishes what comes from the Hub: --fallback none leaves nothing'] : []),
     ...(fill && select !== 'all' ? [`--fill publishes whole models: not with --select ${select}`] : []),
   ];
-  if (faults.length > 0)
-    throw new StepError('usage', `failed to read parameters: ${faults.join('; ')}`, { hint: 'see --help for every parameter' });
 }
 
 /** Whether any store is named. */

@@ -22,11 +22,12 @@ import {
   verifyParams,
   waitParams,
 } from '../../lib/params/groups.ts';
+import { storeFaults } from '../../lib/s3-settings.ts';
 import { manifestResult } from '../../lib/workspace.ts';
 import { bringFirst } from './bring.ts';
 import { fillStore } from './fill.ts';
 import { placeModel } from './place.ts';
-import { checkRequest, hasStore, requestKey } from './request.ts';
+import { hasStore, requestFaults, requestKey } from './request.ts';
 import { type FetchPlan, showPlan } from './show-plan.ts';
 import { checkNamedFolder, type LocalModel, localCopy, placeAt, placeInside, remember } from './target.ts';
 
@@ -72,9 +73,12 @@ export const fetch = defineStep({
     'model-uri': 'Where the model lies in the store; empty when it does not.',
     filled: 'true when this run published what came from the Hub.',
   },
+  faults(params) {
+    const inStore = { ...params, s3Bucket: bucketOf(params.modelUri) ?? params.s3Bucket };
+    return [...requestFaults(params), ...(hasStore(params) ? storeFaults(inStore) : [])];
+  },
   async run(params, ctx) {
     const startedAt = performance.now();
-    checkRequest(params);
     const { log } = ctx;
     const { modelDir, workspace } = params;
     const request = requestKey(params);

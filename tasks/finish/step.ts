@@ -10,6 +10,7 @@ import { publishResults } from '../../lib/params/results.ts';
 import { controlKeys } from '../../lib/publish/control.ts';
 import type { PublishOutcome } from '../../lib/publish/publish.ts';
 import { publishedResults } from '../../lib/publish/results.ts';
+import { storeFaults } from '../../lib/s3-settings.ts';
 
 const { manifest: _, ...finishResults } = publishResults;
 
@@ -40,6 +41,7 @@ export const finish = defineStep({
   summary: 'Verifies what the shards of a plan brought, and publishes the model.',
   params,
   results: { ...finishResults, manifest: 'Key of the manifest in the store.' },
+  faults: storeFaults,
   async run(params, ctx) {
     if (params.abandon) return await abandon(params, ctx);
     const { controlPrefix, concurrency, waitTimeout } = params;

@@ -12,6 +12,7 @@ import { checkNesting } from '../../lib/publish/inventory.ts';
 import { lookForManifest } from '../../lib/publish/look.ts';
 import { publishingOf } from '../../lib/publish/publishing.ts';
 import type { Results } from '../../lib/results.ts';
+import { storeFaults } from '../../lib/s3-settings.ts';
 import { compress } from '../compress/step.ts';
 import { download } from '../download/step.ts';
 import { register } from '../register-in-model-registry/step.ts';
@@ -42,10 +43,10 @@ export const importModel = defineStep({
     ['modelId'],
   ),
   results,
+  faults: (given) => storeFaults(withStore(given)),
   async run(given, ctx) {
     const startedAt = Date.now();
-    const storeDir = given.storeDir ?? (given.s3Bucket === undefined ? defaultStoreDir : undefined);
-    const params = { ...given, ...(storeDir === undefined ? {} : { storeDir }) };
+    const params = withStore(given);
     // Conflicts show before a byte moves, and every step works on the commit that the reservation found.
     const reserved = await register.run({ ...params, phase: 'reserve' }, ctx);
     const pinned = { ...params, revision: reserved.commit || params.revision };
@@ -76,6 +77,11 @@ export const importModel = defineStep({
     }
   },
 });
+
+/** Without a bucket the store is a folder. */
+function withStore<Given extends { storeDir?: string; s3Bucket?: string }>(given: Given): Given {
+  return given.storeDir === undefined && given.s3Bucket === undefined ? { ...given, storeDir: defaultStoreDir } : given;
+}
 
 function manifestOf(results: { manifest: string; 'manifest-sha256': string }): { manifest: string; manifestSha256: string } {
   return { manifest: results.manifest, manifestSha256: results['manifest-sha256'] };

@@ -25,6 +25,7 @@ import {
 import { cuttingOf } from '../../lib/publish/part-size.ts';
 import { showPlan } from '../../lib/publish/plan.ts';
 import { planPublish } from '../../lib/publish/publish.ts';
+import { storeFaults } from '../../lib/s3-settings.ts';
 import { parseBytes, showBytes } from '../../lib/units.ts';
 
 export const plan = defineStep({
@@ -60,6 +61,7 @@ export const plan = defineStep({
     'plan-sha256': 'Digest of that record, bare hex.',
     shards: { description: 'A JSON array of the shards: ["0/4", ...], never empty.', list: true },
   },
+  faults: storeFaults,
   async run(params, ctx) {
     const { concurrency, allowUnsafe, hold: holdMs, runId, waitTimeout } = params;
     const store = openStore(params, ctx);

@@ -20,6 +20,7 @@ import { findLeftovers, type Leftover, removeLeftover } from '../../lib/publish/
 import { removePublished } from '../../lib/publish/remove.ts';
 import { placeOf, placesInUse } from '../../lib/registry/in-use.ts';
 import { Registry } from '../../lib/registry/registry.ts';
+import { storeFaults } from '../../lib/s3-settings.ts';
 import { mapLimited } from '../../lib/transfer/pool.ts';
 import { showBytes } from '../../lib/units.ts';
 import { chooseVersions, type Version } from './choose.ts';
@@ -49,19 +50,10 @@ export const prune = defineStep({
     'deleted-leftovers': 'Number of objects and records without a model that were deleted.',
     'aborted-uploads': 'Number of stale uploads that were aborted.',
   },
+  faults: (given) => [...storeFaults(given), ...whatFaults(given)],
   async run(params, ctx) {
     const { keep, olderThan, controlPrefix, modelId, modelName, concurrency, modelRegistryUrl } = params;
     const { log } = ctx;
-    if (keep === undefined && olderThan === undefined && !params.leftovers) {
-      throw new StepError('usage', 'failed to read parameters: give --keep, --older-than or --leftovers', {
-        hint: '--dry-run shows what would go',
-      });
-    }
-    if (keep === 0 && olderThan === undefined) {
-      throw new StepError('usage', 'failed to read parameters: --keep 0 would delete every model', {
-        hint: 'give --older-than too, or use delete',
-      });
-    }
     const store = openStore(params, ctx);
     const listed = await listPublished(store, params);
     // After the listing: what is registered by now counts.
@@ -138,6 +130,12 @@ export const prune = defineStep({
     return results(gone, cleared);
   },
 });
+
+function whatFaults({ keep, olderThan, leftovers }: { keep?: number; olderThan?: number; leftovers: boolean }): string[] {
+  if (keep === undefined && olderThan === undefined && !leftovers)
+    return ['give --keep, --older-than or --leftovers (--dry-run shows what would go)'];
+  return keep === 0 && olderThan === undefined ? ['--keep 0 would delete every model: give --older-than too, or use delete'] : [];
+}
 
 /** What would go, as text for people, or as one line of JSON for machines. */
 function showGoing(versions: readonly Version[], leftovers: readonly Leftover[], forPeople: boolean): string {

@@ -5,7 +5,7 @@ import { bucketOf, prefixIn } from '../../lib/model-uri.ts';
 import type { GroupValues } from '../../lib/params/declare.ts';
 import type { s3Params, storeDirParams } from '../../lib/params/groups.ts';
 import { type S3GetOptions, s3Get } from '../../lib/s3-get.ts';
-import { regionOf, s3Settings } from '../../lib/s3-settings.ts';
+import { regionOf, s3Settings, storeFaults } from '../../lib/s3-settings.ts';
 
 export type PlaceParams = GroupValues<typeof s3Params> &
   GroupValues<typeof storeDirParams> &
@@ -21,6 +21,14 @@ export interface Place {
   prefixOf(modelUri: string): string;
   /** The object's bytes; undefined when it is not there. */
   get(key: string): Promise<Buffer | undefined>;
+}
+
+/** What is wrong with them. */
+export function placeFaults(params: PlaceParams): string[] {
+  return storeFaults({
+    ...params,
+    s3Bucket: params.storeDir === undefined ? (params.s3Bucket ?? bucketOf(params.modelUri)) : params.s3Bucket,
+  });
 }
 
 /** The store that the parameters name; a model URI may name the bucket in their place. Throws `usage` when neither does. */

@@ -26,7 +26,7 @@ import { abandon, complete, type Registration, reserve, type Subject } from '../
 import { Registry } from '../../lib/registry/registry.ts';
 import { findManifest, readManifestFile, writeAtomically } from '../../lib/workspace.ts';
 import { detailsOf } from './details.ts';
-import { openPlace, type Place } from './place.ts';
+import { openPlace, type Place, placeFaults } from './place.ts';
 import { readPublished } from './published.ts';
 
 const params = schema({
@@ -73,9 +73,15 @@ export const register = defineStep({
     'model-artifact-id': 'Id of the ModelArtifact; empty when there is no registry.',
     commit: 'Commit that was registered or reserved: the revision for the steps that follow.',
   },
+  faults(params) {
+    const { phase, modelId, modelRegistryUrl } = params;
+    if (modelRegistryUrl === undefined || isSkipped(params) || phase === 'abandon') return [];
+    const nameless = phase === 'reserve' && modelId === undefined ? ['--phase reserve needs --model-id'] : [];
+    return [...nameless, ...placeFaults(params)];
+  },
   async run(params, ctx) {
     const { phase, modelRegistryUrl: url } = params;
-    const skipped = params.skipTasks.some((task) => names.includes(task) || task === params.taskName);
+    const skipped = isSkipped(params);
     if (url === undefined || skipped) {
       ctx.log.info({ phase, why: skipped ? '--skip-tasks' : 'no --model-registry-url' }, 'nothing is registered: passing on');
       return { ...noIds, commit: phase === 'reserve' ? await resolveCommit(params, ctx) : await knownCommit(params) };
@@ -93,6 +99,10 @@ export const register = defineStep({
     return await publishedPhase(registry, params, ctx);
   },
 });
+
+function isSkipped({ skipTasks, taskName }: Params): boolean {
+  return skipTasks.some((task) => names.includes(task) || task === taskName);
+}
 
 /** Phases all and complete: the manifest in the store says what is registered. */
 async function publishedPhase(registry: Registry, params: Params, ctx: StepContext) {

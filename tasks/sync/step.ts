@@ -28,6 +28,7 @@ import { showPlan } from '../../lib/publish/plan.ts';
 import { planPublish, publish, type SendFile } from '../../lib/publish/publish.ts';
 import { publishedResults } from '../../lib/publish/results.ts';
 import { makeSender } from '../../lib/publish/send.ts';
+import { storeFaults } from '../../lib/s3-settings.ts';
 import type { Store } from '../../lib/store.ts';
 import { Budget } from '../../lib/transfer/budget.ts';
 import { BufferPool, bufferBytes } from '../../lib/transfer/buffers.ts';
@@ -59,6 +60,7 @@ export const sync = defineStep({
   summary: 'Brings a model from the Hub into the store with no disk: verified, and quantized if asked, while it streams.',
   params,
   results: { ...syncResults, manifest: 'Key of the manifest in the store.' },
+  faults: (given) => [...storeFaults(given), ...askedFaults(given)],
   async run(params, ctx) {
     const { method } = params;
     const asked = whatIsAsked(params);
@@ -93,17 +95,18 @@ export const sync = defineStep({
 });
 
 /** One shard of a plan, or the whole of a model. Throws `usage` when it is neither. */
-function whatIsAsked({ plan, shard, modelId, method }: Params): { plan: string; shard: string } | { modelId: string } {
-  if (plan !== undefined && method !== 'none') throw missing('--method is for whole models, a plan has parts of one as they are');
+function whatIsAsked(params: Params): { plan: string; shard: string } | { modelId: string } {
+  const { plan, shard, modelId } = params;
   if (plan !== undefined && shard !== undefined) return { plan, shard };
-  if (plan !== undefined) throw missing('--plan needs --shard: which shard of it to bring');
-  if (shard !== undefined) throw missing("--shard needs --plan: plan's result of that name");
-  if (modelId === undefined) throw missing('--model-id is missing (or MODEL_ID, HUGGINGFACE_MODEL in the environment)');
-  return { modelId };
+  if (modelId !== undefined && plan === undefined) return { modelId };
+  throw new StepError('usage', `failed to read parameters: ${askedFaults(params).join('; ')}`, { hint: 'see --help for every parameter' });
 }
 
-function missing(what: string): StepError {
-  return new StepError('usage', `failed to read parameters: ${what}`, { hint: 'see --help for every parameter' });
+function askedFaults({ plan, shard, modelId, method }: Params): string[] {
+  if (plan !== undefined && shard === undefined) return ['--plan needs --shard: which shard of it to bring'];
+  if (shard !== undefined && plan === undefined) return ["--shard needs --plan: plan's result of that name"];
+  if (plan !== undefined) return method === 'none' ? [] : ['--method is for whole models, a plan has parts of one as they are'];
+  return modelId === undefined ? ['--model-id is missing (or MODEL_ID, HUGGINGFACE_MODEL in the environment)'] : [];
 }
 
 /** Sends files of a model on the Hub as they come, and compares them with what a look into them saw. */

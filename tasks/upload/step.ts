@@ -25,6 +25,7 @@ import { showPlan } from '../../lib/publish/plan.ts';
 import { type PublishOutcome, planPublish, publish } from '../../lib/publish/publish.ts';
 import { publishingOf } from '../../lib/publish/publishing.ts';
 import { withOutcome } from '../../lib/publish/results.ts';
+import { storeFaults } from '../../lib/s3-settings.ts';
 import { findManifest, folderAt, readManifestFile, runIdOf, sourceOf, writeAtomically } from '../../lib/workspace.ts';
 
 export const upload = defineStep({
@@ -40,6 +41,7 @@ export const upload = defineStep({
     ...networkParams,
   }),
   results: publishResults,
+  faults: storeFaults,
   async run(params, ctx) {
     const { workspace } = params;
     const path = await findManifest(workspace, params.manifest);
