@@ -64,7 +64,7 @@ async function pipeline(more: Record<string, string> = {}): Promise<Record<strin
     MANIFEST: results.manifest ?? '',
     MANIFEST_SHA256: results['manifest-sha256'] ?? '',
   });
-  const downloaded = await step('download', { ...more, REVISION: commit });
+  const downloaded = await step('download', { ...more, PINNED_COMMIT: commit });
   expect(downloaded.exitCode, downloaded.stderr).toBe(0);
   const compressed = await step('compress', { ...more, ...manifestOf(downloaded.results) });
   expect(compressed.exitCode, compressed.stderr).toBe(0);
@@ -212,6 +212,17 @@ describe('the programs in the order of the pipelines', () => {
       expect([exitCode, stderr]).toEqual([7, expect.stringContaining('--model-version')]);
     }
     expect(existsSync(join(dir, 'other', 'acme--two'))).toBe(false);
+  });
+
+  test('an imported model is found by the branch that it was asked for by, and by no other', async () => {
+    const repo = hub.repo('acme/tiny-llama');
+    const commit = repo.commit({ branch: 'next', files: new Map([['README.md', Buffer.from('next')]]) });
+    const model = { MODEL_ID: 'acme/tiny-llama', ALLOW_PATTERNS: '*.md *.json' };
+    const imported = await step('import', { ...model, REVISION: 'next' });
+    expect([imported.exitCode, imported.results.commit], imported.stderr).toEqual([0, commit]);
+    const fetched = (REVISION: string) => step('fetch', { ...model, REVISION, FALLBACK: 'none', WORKSPACE: join(dir, `of-${REVISION}`) });
+    expect((await fetched('main')).exitCode).toBe(3);
+    expect((await fetched('next')).results).toMatchObject({ commit, source: 's3' });
   });
 
   test('import needs no server but the Hub: it publishes into a folder', async () => {

@@ -1,6 +1,6 @@
 import type { Log } from '../log.ts';
 import type { GroupValues } from '../params/declare.ts';
-import type { modelParams, policyParams, selectionParams } from '../params/groups.ts';
+import type { modelParams, pinParams, policyParams, selectionParams } from '../params/groups.ts';
 import { checkPaths } from '../paths.ts';
 import { checkKnown } from '../policy/policy.ts';
 import { type PublishingParams, publishingOf } from '../publish/publishing.ts';
@@ -12,6 +12,7 @@ import { resolveRevision } from './resolve.ts';
 import { sourceRecord } from './source-record.ts';
 
 export type TargetParams = Pick<GroupValues<typeof modelParams>, 'revision'> &
+  GroupValues<typeof pinParams> &
   GroupValues<typeof selectionParams> &
   GroupValues<typeof policyParams> &
   PublishingParams;
@@ -25,8 +26,8 @@ export interface Ends {
 
 /** What the Hub has, and where it goes; `method` when a smaller model is made of it. Throws `refused` when the policy forbids it. */
 export async function findTarget(params: TargetParams, modelId: string, { hub, store, log, signal }: Ends, method?: string) {
-  const { revision, concurrency, allowPatterns, ignorePatterns, profile } = params;
-  const info = await resolveRevision(hub, modelId, revision);
+  const { revision, pinnedCommit, concurrency, allowPatterns, ignorePatterns, profile } = params;
+  const info = await resolveRevision(hub, modelId, pinnedCommit ?? revision);
   const source = { repo: modelId, commit: info.commit };
   const selection = { allowPatterns, ignorePatterns, profile };
   const files = selectFiles(await listFiles(hub, modelId, info.commit), selection);

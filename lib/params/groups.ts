@@ -15,6 +15,14 @@ export const modelParams = group('Model', {
   revision: { type: 'string', description: 'Branch, tag or commit; it is resolved to a commit once.', default: 'main' },
 });
 
+export const pinParams = group('Model', {
+  pinnedCommit: {
+    type: 'string',
+    description: 'Commit that an earlier step resolved --revision to; the branch is not asked again.',
+    pattern: '^[0-9a-f]{40}$',
+  },
+});
+
 export const namingParams = group('Model', {
   modelName: {
     type: 'string',

@@ -16,6 +16,7 @@ import {
   hubParams,
   modelParams,
   networkParams,
+  pinParams,
   policyParams,
   selectionParams,
   transferParams,
@@ -38,6 +39,7 @@ export const download = defineStep({
   params: schema(
     {
       ...modelParams,
+      ...pinParams,
       ...selectionParams,
       ...policyParams,
       ...hubParams,
@@ -51,14 +53,14 @@ export const download = defineStep({
   ),
   results: manifestResults,
   async run(params, ctx) {
-    const { modelId, workspace, revision, allowPatterns, ignorePatterns, profile } = params;
+    const { modelId, workspace, revision, pinnedCommit, allowPatterns, ignorePatterns, profile } = params;
     const { log, progress } = ctx;
     if (isSkipped('download', params)) {
       log.info({ model: modelId }, 'download is skipped: passing the manifest on');
       return await passOn({ workspace, modelId });
     }
     const hub = hubOf(params, ctx);
-    const info = await resolveRevision(hub, modelId, revision);
+    const info = await resolveRevision(hub, modelId, pinnedCommit ?? revision);
     const { commit } = info;
     const selection = { allowPatterns, ignorePatterns, profile };
     const folder = modelFolder(workspace, modelId, commit, selection);

@@ -18,6 +18,7 @@ import { download } from '../download/step.ts';
 import { register } from '../register-in-model-registry/step.ts';
 import { upload } from '../upload/step.ts';
 
+const { pinnedCommit, ...downloadProperties } = download.own.properties;
 const { modelUri, modelArtifactId, phase, ...registerProperties } = register.own.properties;
 const { manifest, manifestSha256, taskName, ...uploadProperties } = upload.own.properties;
 const { manifest: _, manifestSha256: __, taskName: ___, ...compressProperties } = compress.own.properties;
@@ -31,7 +32,7 @@ export const importModel = defineStep({
   summary: 'Downloads, publishes and registers a model in one go, for laptops and Jobs.',
   params: schema(
     {
-      ...download.own.properties,
+      ...downloadProperties,
       ...compressProperties,
       ...uploadProperties,
       ...registerProperties,
@@ -52,7 +53,8 @@ export const importModel = defineStep({
     const pinned = { ...params, revision: reserved.commit || params.revision };
     try {
       if (reserved.commit !== '') await lookAhead(pinned, { repo: given.modelId, commit: reserved.commit }, ctx);
-      const downloaded = await download.run(pinned, ctx);
+      // By the commit, of the revision that was asked for: that is what the model's record says.
+      const downloaded = await download.run({ ...params, ...(reserved.commit && { pinnedCommit: reserved.commit }) }, ctx);
       if (ctx.dryRun) return nothing(downloaded.commit);
       const compressed = await compress.run({ ...pinned, ...manifestOf(downloaded) }, ctx);
       const uploaded = await upload.run({ ...pinned, ...manifestOf(compressed) }, ctx);
