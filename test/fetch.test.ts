@@ -218,7 +218,7 @@ describe('when a source fails', () => {
   test('the store dies on the way: the Hub goes on, with the commit that the store had, inside the same files', async () => {
     const published = await publish({ MODEL_ID: 'acme/large' });
     hub.repo('acme/large').commit({ files: tinyLlama({ seed: 9, shardBytes: 12_000_000 }) });
-    s3.fail({ on: /^GET \/models\/model-data\/.*00002-of/, skip: 1, times: 1000, answer: { status: 503 } });
+    s3.fail({ on: /^GET \/models\/model-data\/.*00002-of/, skip: 2, times: 1000, answer: { status: 503 } });
     const ended = await run(['--concurrency=1', '--part-size=4MiB', '--retries=0'], { MODEL_ID: 'acme/large' });
     expect(ended.exitCode, ended.stderr).toBe(0);
     expect(ended.results).toMatchObject({ source: 'hub', commit: published.commit, 'manifest-sha256': published['manifest-sha256'] });
