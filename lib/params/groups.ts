@@ -20,6 +20,7 @@ export const pinParams = group('Model', {
     type: 'string',
     description: 'Commit that an earlier step resolved --revision to; the branch is not asked again.',
     pattern: '^[0-9a-f]{40}$',
+    'x-shape': 'a commit of 40 hex digits',
   },
 });
 
