@@ -25,6 +25,7 @@ const floors: Record<string, number> = {
   'lib/results.ts': 1,
   'lib/temporary.ts': 1,
   'lib/workspace.ts': 1,
+  'lib/write-at.ts': 1,
   'lib/dry-run.ts': 1,
   'lib/params/': 1,
   'lib/quantization/': 1,

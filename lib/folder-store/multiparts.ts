@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { StepError } from '../errors.ts';
 import { checkPaths } from '../paths.ts';
 import type { MultipartUpload, ObjectInfo, OpenUpload, StoredPart, UploadedPart } from '../store.ts';
+import { writeAt } from '../write-at.ts';
 import { ignoreMissing, readJson, renameInto, tidy } from './files.ts';
 import type { FolderObjects } from './objects.ts';
 
@@ -54,7 +55,7 @@ export class FolderMultiparts {
         // No record tells of bytes that are not there yet. Who completes the upload has moved it away, or finds that there is none.
         await rm(join(dir, `part-${number}.json`), { force: true });
         const { partSize } = await this.#upload(upload);
-        await file.write(bytes, 0, bytes.length, (number - 1) * partSize);
+        await writeAt(file, bytes, (number - 1) * partSize);
       } finally {
         await file.close();
       }

@@ -1,5 +1,6 @@
 import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
+import { writeAt } from '../write-at.ts';
 
 /** Larger writes make Linux take page cache by pieces of 2 MiB, which a virtual machine that gives free memory back must fetch again (README, "Design"). */
 const writeBytes = 1024 ** 2;
@@ -34,10 +35,7 @@ export class PartialFile {
   append(bytes: Buffer, offset: number): Promise<void> {
     this.#written = this.#written.then(async () => {
       if (this.#lost) await this.#flushed;
-      for (let done = 0; done < bytes.length; ) {
-        const { bytesWritten } = await this.#file.write(bytes, done, Math.min(bytes.length - done, writeBytes), offset + done);
-        done += bytesWritten;
-      }
+      await writeAt(this.#file, bytes, offset, writeBytes);
       this.#unflushed += bytes.length;
       if (this.#unflushed >= flushBytes) this.#flushMeanwhile();
     });
