@@ -48,21 +48,24 @@ export async function send(
   const turn = await pace.enter(target.origin, signal);
   return await new Promise<HttpAnswer>((resolve, reject) => {
     const length = bytes === undefined ? {} : { 'content-length': String(bytes.length) };
-    const ask = () => {
+    const ask = (first: boolean) => {
       const agent = secure ? https : http;
       // The timeout is the socket's from its first moment: request.setTimeout alone begins once it is connected.
       const options = { method, headers: { ...length, ...headers }, agent, signal, timeout: stallTimeout };
       const request = begin(() => start(target, options), turn);
       let answered: IncomingMessage | undefined;
-      let again = false;
+      let again: 'as it was' | 'with care' | undefined;
       // Once there is a body, it is what the reader hears the cause from.
       const stop = (how: string) => (answered ?? request).destroy(stalled(target, how, stallTimeout));
       request.on('timeout', () => stop('silent'));
       request.on('error', (error) => {
-        again = answered === undefined && !signal?.aborted && wasStale(request, error);
-        if (!again) reject(networkError(target, error, signal));
+        if (answered === undefined && !signal?.aborted) {
+          if (wasStale(request, error)) again = 'as it was';
+          else if (first && wasUnheard(request, error)) again = 'with care';
+        }
+        if (again === undefined) reject(networkError(target, error, signal));
       });
-      request.on('close', () => (again ? ask() : turn.leave()));
+      request.on('close', () => (again ? ask(again === 'as it was') : turn.leave()));
       request.on('finish', () => {
         if (answered === undefined) watchHead(request, stallTimeout, stop);
       });
@@ -72,14 +75,32 @@ export async function send(
         answered = answer;
         turn.answered(answer.statusCode ?? 0, answer.headers);
         if (method === 'GET') watchTrickle(answer, stallTimeout, stop);
+        // What was not waited for is not sent any more.
+        if (!first && !request.writableEnded) answer.once('end', () => request.destroy());
         const { remoteAddress } = answer.socket;
         resolve({ status: answer.statusCode ?? 0, headers: answer.headers, url, remoteAddress, body: answer, leave: turn.leave });
       });
       if (bytes === undefined || bytes.length === 0) request.end();
-      else void writeBody(request, bytes, stallTimeout, stop);
+      else void writeBody(request, bytes, stallTimeout, stop, first ? 0 : carefulMs);
     };
-    ask();
+    ask(true);
   });
+}
+
+/** With care, so long (ms) an answer is waited for behind each piece of a body. */
+const carefulMs = 10;
+
+/**
+ * True for a write that was cut while its body went out: a server that refuses one may answer and close before it has read all, and what it said is
+ * lost with the connection (RFC 9112, 9.6; versitygw does so). It is asked once more, with care.
+ */
+function wasUnheard(request: ClientRequest, error: Error & { code?: string }): boolean {
+  const sending = request.method === 'PUT' && !request.writableFinished;
+  return sending && !isConditional(request) && ['ECONNRESET', 'EPIPE'].includes(error.code ?? '');
+}
+
+function isConditional(request: ClientRequest): boolean {
+  return request.hasHeader('if-match') || request.hasHeader('if-none-match');
 }
 
 /**
@@ -91,8 +112,7 @@ function wasStale(request: ClientRequest, error: Error & { code?: string }): boo
   const { method, reusedSocket } = request;
   const read = method === 'GET' || method === 'HEAD';
   const write = method === 'PUT' || method === 'DELETE';
-  const conditional = request.hasHeader('if-match') || request.hasHeader('if-none-match');
-  return reusedSocket && (read || (write && !conditional)) && ['ECONNRESET', 'EPIPE'].includes(error.code ?? '');
+  return reusedSocket && (read || (write && !isConditional(request))) && ['ECONNRESET', 'EPIPE'].includes(error.code ?? '');
 }
 
 function refusedByProxy(target: URL, status: number): StepError {
@@ -111,13 +131,25 @@ function begin(make: () => ClientRequest, turn: Turn): ClientRequest {
   }
 }
 
-async function writeBody(request: ClientRequest, bytes: Uint8Array, stallTimeout: number, stop: (how: string) => void): Promise<void> {
+async function writeBody(
+  request: ClientRequest,
+  bytes: Uint8Array,
+  stallTimeout: number,
+  stop: (how: string) => void,
+  leastPauseMs: number,
+): Promise<void> {
   const { out } = agents().pace;
+  let unwanted = false;
+  if (leastPauseMs > 0) {
+    request.once('response', () => {
+      unwanted = true;
+    });
+  }
   for (let at = 0; at < bytes.length; at += pieceBytes) {
     const piece = bytes.subarray(at, at + pieceBytes);
-    const pauseMs = Math.min(out.count(piece.length), stallTimeout / 2);
+    const pauseMs = Math.min(Math.max(out.count(piece.length), at === 0 ? 0 : leastPauseMs), stallTimeout / 2);
     if (pauseMs >= 1) await new Promise((resolve) => setTimeout(resolve, pauseMs));
-    if (request.destroyed) return;
+    if (request.destroyed || unwanted) return;
     const timer = setTimeout(() => stop('hardly moving'), stallTimeout);
     await new Promise<void>((resolve) => {
       const taken = () => {

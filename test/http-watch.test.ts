@@ -83,3 +83,32 @@ describe('the watch over a request', () => {
     await expect(send(`http://127.0.0.1:${port}/`, { stallTimeout: 200 })).rejects.toThrow('silent');
   });
 });
+
+test('a refusal is heard though its server closes before it has read the whole body', async () => {
+  // As versitygw does behind its first 4 MiB: what is still coming in then is answered by a reset.
+  const program = `
+import socket, struct
+server = socket.socket(); server.bind(("127.0.0.1", 0)); server.listen(8)
+print(server.getsockname()[1], flush=True)
+while True:
+    peer, _ = server.accept()
+    try:
+        left = 1 << 20
+        while left > 0: left -= len(peer.recv(min(left, 65536))) or left
+        peer.sendall(b"HTTP/1.1 404 Not Found\\r\\nContent-Length: 0\\r\\nConnection: close\\r\\n\\r\\n")
+    except OSError: pass
+    peer.close()
+`;
+  const server = spawn('python3', ['-c', program], { stdio: ['ignore', 'pipe', 'inherit'] });
+  ends.push(() => server.kill());
+  const [port] = await once(server.stdout, 'data');
+  for (let i = 0; i < 10; i += 1) {
+    const answer = await send(`http://127.0.0.1:${String(port).trim()}/`, {
+      method: 'PUT',
+      body: Buffer.alloc(8 * 1024 ** 2),
+      stallTimeout: 5000,
+    });
+    await readBody(answer);
+    expect(answer.status).toBe(404);
+  }
+});
