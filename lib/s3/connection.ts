@@ -77,20 +77,17 @@ export class S3Connection {
   /** Puts an object or a part, as `send` does. Where its crc32 is verified that is all that protects it, and it takes the short way. */
   async write(doing: string, write: Write): Promise<Exclude<Written['done'], undefined>> {
     return await this.send(doing, async (client, sent) => {
-      const { UploadId, PartNumber, ...put } = write;
-      const command = UploadId === undefined ? new PutObjectCommand(put) : new UploadPartCommand({ ...put, UploadId, PartNumber });
-      if (this.mode !== 'crc32') return await sendWrite(client, command, sent);
-      leaveUnsigned(command);
+      if (write.ChecksumCRC32 === undefined) return await sendWrite(client, write, sent);
       const { settings, stallTimeout, signal } = this.options;
       const region = await regionOf(settings);
       const url = writeUrl(write, settings, region);
       // Only where the SDK goes itself: it knows access points, directory buckets, profiles and partitions that we do not.
-      if (url.origin !== this.#origin) return await sendWrite(client, command, sent);
+      if (url.origin !== this.#origin) return await sendWrite(client, write, sent);
       const signingDate = new Date(Date.now() + client.config.systemClockOffset);
       const { done, answer } = await quickWrite(write, url, { settings, region, signingDate, signal, stallTimeout });
       if (done) this.#learn(answer.headers.date);
       // What else came is the SDK's to read.
-      return done ?? (await sendWrite(client, command, { ...sent, answer }));
+      return done ?? (await sendWrite(client, write, { ...sent, answer }));
     });
   }
 
@@ -140,14 +137,22 @@ export class S3Connection {
   }
 }
 
+/** By the SDK; with an answer that came already, it only reads that. */
 async function sendWrite(
   client: S3Client,
-  command: PutObjectCommand | UploadPartCommand,
+  { UploadId, PartNumber, ...put }: Write,
   sent: Sent & { answer?: HttpAnswer },
 ): Promise<Exclude<Written['done'], undefined>> {
-  const output = command instanceof PutObjectCommand ? await client.send(command, sent) : await client.send(command, sent);
-  const VersionId = 'VersionId' in output ? output.VersionId : undefined;
-  return { ETag: output.ETag ?? '', VersionId, ChecksumCRC32: output.ChecksumCRC32 };
+  if (UploadId !== undefined) {
+    const command = new UploadPartCommand({ ...put, UploadId, PartNumber });
+    if (put.ChecksumCRC32 !== undefined) leaveUnsigned(command);
+    const { ETag = '', ChecksumCRC32 } = await client.send(command, sent);
+    return { ETag, VersionId: undefined, ChecksumCRC32 };
+  }
+  const command = new PutObjectCommand(put);
+  if (put.ChecksumCRC32 !== undefined) leaveUnsigned(command);
+  const { ETag = '', VersionId, ChecksumCRC32 } = await client.send(command, sent);
+  return { ETag, VersionId, ChecksumCRC32 };
 }
 
 /** The payload goes unsigned, because a checksum header protects it: a second digest over every byte would be waste. */
