@@ -14,6 +14,8 @@ export function run(command: string, args: readonly string[], input = ''): Promi
       if (error) reject(new Error(`${command} ${args.join(' ')}: ${stderr.trim() || error.message}`));
       else resolve(stdout);
     });
+    // A program that ends before it has read its input breaks the pipe; its exit and its words, above, say what happened.
+    child.stdin?.on('error', () => undefined);
     child.stdin?.end(input);
   });
 }
