@@ -28,7 +28,7 @@ export interface Servers {
   stop: () => void;
 }
 
-const programs = { hub: 'test/bench/hub-main.ts', s3: 'test/fakes/s3-main.ts', link: 'test/bench/slow-link-main.ts' };
+const programs = { hub: 'test/bench/hub-main.ts', s3: 'test/bench/s3-main.ts', link: 'test/bench/slow-link-main.ts' };
 
 /** Bundles the servers' programs into a folder, so that they start and run as plain JavaScript. */
 export async function bundleServers(folder: string): Promise<void> {
@@ -60,7 +60,7 @@ export async function startServers(folder: string, sets: readonly DataSet[], lin
       port !== undefined && (link?.slow ?? end) === end ? `http://127.0.0.1:${port}` : undefined;
     const [hubPort, cdnPort, s3Port] = [behind('hub', ports[0]), behind('hub', ports[1]), behind('s3', ports[2])];
     const hub = await start('hub', sets, cdnPort ? { PUBLIC_CDN_URL: cdnPort } : {});
-    const s3 = await start('s3', {}, { BUCKETS: bucket, FAST: 'true', DISCARD: 'true' });
+    const s3 = await start('s3', {}, { BUCKETS: bucket });
     const { origin, cdn } = JSON.parse(hub.said) as { origin: string; cdn: string };
     if (link) {
       const ends = [origin, cdn, s3.said].map((end) => Number(new URL(end).port));

@@ -1,6 +1,6 @@
 /**
  * The S3 server as a program. Env: HOST, PORT (default 127.0.0.1 and a free port), S3_ACCESS_KEY_ID and S3_SECRET_ACCESS_KEY, BUCKETS (made at the
- * start, split by commas), DIR (bodies in that folder instead of memory), DISCARD and FAST (`true`: for benchmarks). Prints its origin.
+ * start, split by commas), DIR (bodies in that folder instead of memory). Prints its origin.
  */
 import { search } from './leaks.ts';
 import { FakeS3, testCredentials } from './s3.ts';
@@ -13,8 +13,6 @@ const server = new FakeS3({
     [env.S3_ACCESS_KEY_ID || testCredentials.accessKeyId]: env.S3_SECRET_ACCESS_KEY || testCredentials.secretAccessKey,
   },
   ...(env.DIR && { dir: env.DIR }),
-  discard: env.DISCARD === 'true',
-  fast: env.FAST === 'true',
 });
 for (const name of (env.BUCKETS ?? '').split(',')) if (name.trim() !== '') server.createBucket(name.trim());
 

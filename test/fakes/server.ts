@@ -1,6 +1,6 @@
 import { createServer, type IncomingHttpHeaders, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
-import type { AddressInfo, Socket } from 'node:net';
+import type { AddressInfo, Server as NetServer, Socket } from 'node:net';
 import { leaksInRequest, type Owner, search } from './leaks.ts';
 
 /** One request as the server saw it: what tests assert on. */
@@ -56,6 +56,8 @@ export interface ListenOptions {
   idleMs?: number;
   /** A connection ends when it is used again, but by a POST, a PATCH or a write under a condition: as by a server that has closed it in that very moment. */
   cutsReuse?: boolean;
+  /** What listens in the place of the HTTP server and hands the connections on. */
+  front?: ((server: Server) => NetServer) | undefined;
 }
 
 type Handler = (request: IncomingMessage, response: ServerResponse) => Promise<void>;
@@ -67,7 +69,7 @@ export class FakeServer {
   origin = '';
   /** Called when a request is over, answered or not. */
   onDone: ((request: SeenRequest) => void) | undefined;
-  #server: Server | undefined;
+  #server: NetServer | undefined;
   readonly #sockets = new Set<Socket>();
   #cutsReuse = false;
   readonly #used = new WeakSet<Socket>();
@@ -103,12 +105,13 @@ export class FakeServer {
     return this.requests.filter((r) => pattern.test(`${r.method} ${r.url}`));
   }
 
-  async listen({ host = '127.0.0.1', port = 0, tls, idleMs, cutsReuse = false }: ListenOptions = {}): Promise<this> {
+  async listen({ host = '127.0.0.1', port = 0, tls, idleMs, cutsReuse = false, front }: ListenOptions = {}): Promise<this> {
     this.#cutsReuse = cutsReuse;
     const onRequest = (request: IncomingMessage, response: ServerResponse) => void this.#serve(request, response);
-    this.#server = tls ? createTlsServer(tls, onRequest) : createServer(onRequest);
-    if (idleMs !== undefined) Object.assign(this.#server, { keepAliveTimeout: idleMs, keepAliveTimeoutBuffer: 0 });
-    this.#server.on('connection', (socket) => {
+    const server = tls ? createTlsServer(tls, onRequest) : createServer(onRequest);
+    if (idleMs !== undefined) Object.assign(server, { keepAliveTimeout: idleMs, keepAliveTimeoutBuffer: 0 });
+    this.#server = front ? front(server) : server;
+    server.on('connection', (socket) => {
       this.#sockets.add(socket);
       socket.on('close', () => this.#sockets.delete(socket));
     });
@@ -200,7 +203,7 @@ function countBytes(request: IncomingMessage, response: ServerResponse, seen: Se
   request.emit = (event: string, ...rest: unknown[]) => {
     if (event === 'data') {
       seen.bytesIn += (rest[0] as Buffer).length;
-      if (seen.bytesIn <= keptBytes) pieces.push(rest[0] as Buffer);
+      if (search.requests && seen.bytesIn <= keptBytes) pieces.push(rest[0] as Buffer);
     }
     return emit(event, ...rest);
   };

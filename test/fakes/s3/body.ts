@@ -3,7 +3,7 @@ import type { IncomingMessage } from 'node:http';
 import { AwsChunkedDecoder } from './aws-chunked.ts';
 import type { Call } from './call.ts';
 import { type Algorithm, algorithms, type Checksums, createHasher, digestBytes, type Hasher } from './checksums.ts';
-import { type Content, ContentStore, keptBelow, type Sink } from './content.ts';
+import { type Content, ContentStore, discardedHeader, keptBelow, type Sink } from './content.ts';
 import { S3Error } from './errors.ts';
 import { parseXml, type XmlNode } from './xml.ts';
 
@@ -23,7 +23,7 @@ interface Declared {
 
 /** Receives the body into the store and verifies its length, x-amz-content-sha256, Content-MD5 and x-amz-checksum-*. `also` is computed in any case. */
 export function receiveBody(call: Call, also?: Algorithm): Promise<Body> {
-  return receive(call, call.world.store.sink(), also);
+  return receive(call, call.world.store.sink(discarded(call)), also);
 }
 
 const memory = new ContentStore({});
@@ -97,7 +97,7 @@ async function receive(call: Call, sink: Sink, also: Algorithm | undefined, ofOb
     ...hashers.values(),
     ...[md5, sha].filter((hash): hash is Hash => hash !== undefined),
   ];
-  let size = 0;
+  let size = discarded(call);
   const take = (bytes: Buffer): Promise<void> | undefined => {
     size += bytes.length;
     for (const hasher of watching) hasher.update(bytes);
@@ -128,6 +128,10 @@ async function receive(call: Call, sink: Sink, also: Algorithm | undefined, ofOb
   }
 }
 
+function discarded(call: Call): number {
+  return call.settings.fast ? Number(call.header(discardedHeader) ?? 0) : 0;
+}
+
 /** The content's length in bytes as the headers promise it. */
 function expectedLength(call: Call, payload: string, streaming: boolean): number {
   if (!/^(?:UNSIGNED-PAYLOAD|[\da-f]{64}|STREAMING-(?:UNSIGNED-PAYLOAD-TRAILER|AWS4-HMAC-SHA256-PAYLOAD(?:-TRAILER)?))$/.test(payload)) {
@@ -141,7 +145,7 @@ function expectedLength(call: Call, payload: string, streaming: boolean): number
   if (payload.endsWith('-TRAILER') && call.settings.checksums === 'refused') {
     throw new S3Error('NotImplemented', { Header: 'x-amz-trailer' });
   }
-  const text = call.header(streaming ? 'x-amz-decoded-content-length' : 'content-length');
+  const text = call.header(discardedHeader) ?? call.header(streaming ? 'x-amz-decoded-content-length' : 'content-length');
   if (text === undefined && !streaming && call.header('transfer-encoding') !== undefined) {
     throw new S3Error('NotImplemented', { Header: 'Transfer-Encoding' });
   }

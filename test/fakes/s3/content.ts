@@ -5,6 +5,9 @@ import { join } from 'node:path';
 /** Bodies up to this many bytes are kept even by a store that discards. */
 export const keptBelow = 500_000;
 
+/** How many bytes of a body were let go before they came to the server (test/bench/s3-front.ts). */
+export const discardedHeader = 'x-test-discarded';
+
 /** The bytes of an object or a part; shared between the objects that hold the same ones. */
 export interface Content {
   readonly size: number;
@@ -39,9 +42,9 @@ export class ContentStore {
     this.#discard = discard;
   }
 
-  /** A place for one body. */
-  sink(): Sink {
-    if (this.#discard) return new DiscardSink();
+  /** A place for one body, of which so many bytes are gone already. */
+  sink(gone = 0): Sink {
+    if (this.#discard) return new DiscardSink(gone);
     if (this.#dir === undefined) return new MemorySink();
     this.#count += 1;
     this.#folder ??= mkdir(join(this.#dir, 'bodies'), { recursive: true });
@@ -120,8 +123,13 @@ class MemorySink implements Sink {
 const zeros = Buffer.alloc(keptBelow);
 
 class DiscardSink implements Sink {
-  #chunks: Buffer[] | undefined = [];
-  #size = 0;
+  #chunks: Buffer[] | undefined;
+  #size: number;
+
+  constructor(gone: number) {
+    this.#size = gone;
+    this.#chunks = gone > 0 ? undefined : [];
+  }
 
   write(chunk: Buffer): undefined {
     this.#size += chunk.length;
