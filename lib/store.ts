@@ -21,6 +21,8 @@ export interface PutOptions {
   metadata?: Record<string, string>;
   /** True for the model's own files: storage class and tags apply to them alone. */
   model?: boolean;
+  /** Of the bytes (IEEE 802.3), where it is known already. */
+  crc32?: number | undefined;
 }
 
 export interface RangeOptions {
@@ -77,6 +79,8 @@ export interface Store {
   /** `s3://bucket` or `file:///folder`: with `/<prefix>/` behind it the model's URI. */
   readonly uri: string;
   readonly limits: StoreLimits;
+  /** True when a put goes with a crc32: known beforehand it need not be computed by itself. */
+  readonly wantsCrc32: boolean;
   /** What the registry is told: endpoint and region, where there are any. */
   readonly location: { endpoint?: string | undefined; region?: string | undefined };
 

@@ -1,7 +1,8 @@
 import { randomBytes } from 'node:crypto';
+import { crc32 } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
 import { HashThread } from '../lib/hashing/thread.ts';
-import { verifierFor } from '../lib/hashing/verifier.ts';
+import { digestsOf, verifierFor } from '../lib/hashing/verifier.ts';
 import { sha256Of } from '../lib/integrity.ts';
 
 /** Bytes in shared memory, as the buffers of parts are. */
@@ -51,5 +52,19 @@ describe('the verifier of a file in parts', () => {
     await verifier.update(bytes.subarray(4_000));
     if (fault === undefined) expect(await verifier.finish()).toBe(sha256);
     else await expect(verifier.finish()).rejects.toMatchObject({ kind: 'integrity', message: expect.stringContaining(fault) });
+  });
+});
+
+describe('the digests of a file that is there whole', () => {
+  test.each([
+    ['small', 1000],
+    ['large', 200_000],
+  ])('%s: sha256, and crc32 where it is wanted', async (_, size) => {
+    const bytes = shared(size);
+    const file = { path: 'model.safetensors', size, sha256: sha256Of(bytes) };
+    expect(await digestsOf(file, bytes, { wantsCrc32: true })).toEqual({ sha256: file.sha256, crc32: crc32(bytes) });
+    expect((await digestsOf(file, bytes, { wantsCrc32: false })).crc32).toBeUndefined();
+    const wrong = { ...file, sha256: 'f'.repeat(64) };
+    await expect(digestsOf(wrong, bytes, { wantsCrc32: true })).rejects.toMatchObject({ kind: 'integrity' });
   });
 });

@@ -1,7 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { StepError } from '../errors.ts';
-import type { HashAnswer, HashJob } from './worker.ts';
+import type { Digests, HashAnswer, HashJob } from './worker.ts';
 
 declare const HASH_WORKER: string | undefined;
 
@@ -14,6 +14,7 @@ export interface ThreadHash extends Disposable {
 }
 
 type Found = HashAnswer['found'];
+type Work = HashJob extends infer Job ? (Job extends HashJob ? Omit<Job, 'id'> : never) : never;
 
 /** So long (ms) a thread without work is kept for the next file. */
 const idleMs = 1000;
@@ -71,7 +72,16 @@ export class HashThread {
     }
   }
 
-  #run(job: { crc32: Uint8Array } | { hash: number; bytes: Uint8Array | undefined }): Promise<Found> {
+  /** All digests of bytes that are there whole, in one turn; under the same terms as a hash's. */
+  async digests(bytes: Uint8Array, wantsCrc32: boolean): Promise<Digests> {
+    try {
+      return (await this.#run({ whole: bytes, wantsCrc32 })) as Digests;
+    } finally {
+      this.#rest();
+    }
+  }
+
+  #run(job: Work): Promise<Found> {
     clearTimeout(this.#idle);
     this.#worker ??= this.#start();
     this.#jobs += 1;

@@ -1,5 +1,7 @@
+import { crc32 } from 'node:zlib';
 import { compareFound, type Expected, Verifier } from '../integrity.ts';
 import { hashThread, worthAThread } from './thread.ts';
+import type { Digests } from './worker.ts';
 
 /** A Verifier whose work may be another thread's. */
 export interface AsyncVerifier extends Disposable {
@@ -9,13 +11,32 @@ export interface AsyncVerifier extends Disposable {
   finish(): Promise<string>;
 }
 
-/** Hashes a file as its bytes pass: in a thread where that pays. A git sha1, which few large files have, stays here. */
+/** The thread, for a file that is worth it. A git sha1, which few large files have, is not computed there. */
+function threadFor(file: Expected): typeof hashThread {
+  return file.gitSha1 !== undefined || file.size < worthAThread ? undefined : hashThread;
+}
+
+/** The digests of a file that is in memory whole, and not changed meanwhile. Throws as Verifier does. */
+export async function digestsOf(file: Expected, bytes: Uint8Array, { wantsCrc32 }: { wantsCrc32: boolean }): Promise<Digests> {
+  const thread = threadFor(file);
+  if (thread !== undefined) {
+    const digests = await thread.digests(bytes, wantsCrc32);
+    compareFound(file, { size: bytes.length, sha256: digests.sha256 });
+    return digests;
+  }
+  const verifier = new Verifier(file);
+  verifier.update(bytes);
+  return { sha256: verifier.finish(), crc32: wantsCrc32 ? crc32(bytes) : undefined };
+}
+
+/** Hashes a file as its bytes pass: in a thread where that pays. */
 export function verifierFor(file: Expected): AsyncVerifier {
-  if (file.gitSha1 !== undefined || file.size < worthAThread || hashThread === undefined) {
+  const thread = threadFor(file);
+  if (thread === undefined) {
     const verifier = new Verifier(file);
     return { update: (bytes) => verifier.update(bytes), finish: async () => verifier.finish(), [Symbol.dispose]() {} };
   }
-  const hash = hashThread.begin();
+  const hash = thread.begin();
   let size = 0;
   return {
     update(bytes) {

@@ -1,5 +1,5 @@
 import { isTransient, kindOf } from '../errors.ts';
-import { verifierFor } from '../hashing/verifier.ts';
+import { digestsOf, verifierFor } from '../hashing/verifier.ts';
 import type { Expected } from '../integrity.ts';
 import type { Progress } from '../progress.ts';
 import type { ObjectInfo, Store, UploadedPart } from '../store.ts';
@@ -75,12 +75,10 @@ async function sendWhole(
     } finally {
       read();
     }
-    using verifier = verifierFor(file);
-    await verifier.update(buffer.bytes);
-    const sha256 = await verifier.finish();
+    const { sha256, crc32 } = await digestsOf(file, buffer.bytes, store);
     const leave = await connections.take(1, signal);
     try {
-      const info = await store.put(key, buffer.bytes, { metadata: marksOf(file, sha256), model: true });
+      const info = await store.put(key, buffer.bytes, { metadata: marksOf(file, sha256), model: true, crc32 });
       progress.add(file.size);
       return { info, sha256 };
     } finally {

@@ -11,9 +11,9 @@ export function crc32Base64(bytes: Uint8Array): string {
   return written(crc32(bytes));
 }
 
-/** The same of a body, whose bytes are not changed meanwhile. */
-export async function bodyCrc32Base64(bytes: Uint8Array): Promise<string> {
-  return written(await crc32Of(bytes));
+/** The same of a body, whose bytes are not changed meanwhile, and whose crc32 may be known. */
+export async function bodyCrc32Base64(bytes: Uint8Array, known?: number): Promise<string> {
+  return written(known ?? (await crc32Of(bytes)));
 }
 
 function written(crc: number): string {

@@ -130,7 +130,11 @@ export class S3Store implements Store, Prober {
     await s3GetRange(key, offset, into, { ...this.#s3.options, signal: ended }, options);
   }
 
-  async put(key: string, bytes: Uint8Array, { condition, metadata, model = false }: PutOptions = {}): Promise<ObjectInfo> {
+  get wantsCrc32(): boolean {
+    return this.#s3.mode === 'crc32';
+  }
+
+  async put(key: string, bytes: Uint8Array, { condition, metadata, model = false, crc32 }: PutOptions = {}): Promise<ObjectInfo> {
     const input: Write = {
       Bucket: this.#s3.bucket,
       Key: key,
@@ -140,7 +144,7 @@ export class S3Store implements Store, Prober {
       ...this.#s3.encryption(),
       ...(model ? this.#s3.modelHeaders() : { ContentType: 'application/json' }),
       ...(await this.#condition(key, condition)),
-      ...(this.#s3.mode === 'crc32' ? { ChecksumCRC32: await bodyCrc32Base64(bytes) } : {}),
+      ...(this.wantsCrc32 ? { ChecksumCRC32: await bodyCrc32Base64(bytes, crc32) } : {}),
     };
     const answer = await this.#s3.write(`put ${key}`, input);
     return {
