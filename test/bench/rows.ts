@@ -1,6 +1,8 @@
+import { execFile } from 'node:child_process';
 import { globSync } from 'node:fs';
 import { mkdir, rm } from 'node:fs/promises';
 import { join } from 'node:path';
+import { promisify } from 'node:util';
 import type { DataSet } from './data-sets.ts';
 import { type Cost, measure, median, medianCost } from './measure.ts';
 import type { Servers } from './servers.ts';
@@ -100,6 +102,11 @@ function contendersFor(tools: Tools, job: Job, set: DataSet, model: string): Con
 
 let runsSoFar = 0;
 
+/** Has the disk write what the run before left to it: the next one is not to pay for that. */
+async function settle(): Promise<void> {
+  await promisify(execFile)('sync');
+}
+
 async function inRounds(bench: Bench, servers: Servers, contenders: Contender[], title: string, runs: number): Promise<Measured[]> {
   const taken = contenders.map(() => [] as { cost: Cost; hub: number; s3: number }[]);
   for (let round = 0; round <= runs; round += 1) {
@@ -110,6 +117,7 @@ async function inRounds(bench: Bench, servers: Servers, contenders: Contender[],
       await mkdir(place.workspace, { recursive: true });
       try {
         const { argv, env } = command(servers, place);
+        await settle();
         const before = servers.cpu();
         const cost = await measure(argv, env, join(bench.root, 'log'));
         const after = servers.cpu();
