@@ -122,7 +122,9 @@ export function parseManifest(raw: Uint8Array, where: string, expectedSha256?: s
     throw refuse('it is no JSON');
   }
   // Tests say that the schema itself is one.
-  compiled ??= new Ajv({ allErrors: true, validateSchema: false, meta: false, code: { optimize: false } }).compile<Manifest>(manifestSchema);
+  compiled ??= new Ajv({ allErrors: true, validateSchema: false, meta: false, code: { optimize: false } }).compile<Manifest>(
+    manifestSchema,
+  );
   const check = compiled;
   if (!check(value)) throw refuse((check.errors ?? []).map((e) => `${e.instancePath || 'it'} ${e.message}`).join('; '));
   const faults = value.files.map((file) => pathFault(file.path)).filter((fault) => fault !== undefined);

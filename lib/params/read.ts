@@ -133,7 +133,15 @@ const compiled = new WeakMap<ParamSchema, ValidateFunction>();
 
 function compile(declared: ParamSchema): ValidateFunction {
   // That the schema itself is one is for tests to say: finding it out takes half of a program's start.
-  const ajv = new Ajv({ allErrors: true, coerceTypes: true, useDefaults: true, strict: true, validateSchema: false, meta: false, code: { optimize: false } });
+  const ajv = new Ajv({
+    allErrors: true,
+    coerceTypes: true,
+    useDefaults: true,
+    strict: true,
+    validateSchema: false,
+    meta: false,
+    code: { optimize: false },
+  });
   ajv.addVocabulary(['x-env', 'x-words', 'x-file-env', 'x-secret', 'x-unit', 'x-credentials-dir', 'x-local', 'x-group', 'x-shape']);
   const check = ajv.compile(structuredClone(declared));
   compiled.set(declared, check);
