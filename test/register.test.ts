@@ -228,6 +228,42 @@ describe('a conflict', () => {
   });
 });
 
+test('what is registered under another version is refused, and nothing is made', async () => {
+  env = { ...env, KEY_TEMPLATE: 'models/{name}' };
+  const uploaded = await publish();
+  expect((await run(['--model-version', '1.0'])).exitCode).toBe(0);
+  for (const argv of [[], ['--model-uri', String(uploaded['model-uri'])]]) {
+    const { exitCode, stderr } = await run(['--model-version', '2.0', ...argv]);
+    expect(exitCode).toBe(7);
+    expect(stderr).toContain('has it already');
+  }
+  expect(registry.records('version').map(({ name }) => name)).toEqual(['1.0']);
+  expect(artifacts()).toMatchObject([{ state: 'LIVE' }]);
+});
+
+describe('a place that holds another commit than the one that is meant', () => {
+  const meant = ['--model-id', 'acme/tiny', '--revision', 'b'.repeat(40)];
+  beforeEach(async () => {
+    env = { ...env, KEY_TEMPLATE: 'models/{name}' };
+    await publish();
+  });
+
+  test('is registered as what it holds, with a warning', async () => {
+    const { exitCode, results, stderr } = await run(meant);
+    expect(exitCode).toBe(0);
+    expect(results.commit).toBe(commit);
+    expect(stderr).toContain('not what was meant');
+    expect(registry.records('version').map(({ name }) => name)).toEqual([version]);
+  });
+
+  test('is refused under a version that was given', async () => {
+    const { exitCode, stderr } = await run([...meant, '--model-version', '1.0']);
+    expect(exitCode).toBe(7);
+    expect(stderr).toContain(`holds acme/tiny@${commit}`);
+    expect(registry.records('model')).toEqual([]);
+  });
+});
+
 describe('abandon', () => {
   test('ends what reserve began, by its id or by the names', async () => {
     const { results } = await run(['--phase', 'reserve', '--model-id', 'acme/tiny']);

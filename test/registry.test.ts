@@ -6,7 +6,7 @@ import { createLog, Redactor } from '../lib/log.ts';
 import { closeNetwork } from '../lib/network.ts';
 import { registryUrl } from '../lib/registry/connection.ts';
 import { textProperty } from '../lib/registry/properties.ts';
-import { abandon, complete, type Details, reserve, type Subject } from '../lib/registry/registration.ts';
+import { abandon, complete, type Details, type Registration, reserve, type Subject } from '../lib/registry/registration.ts';
 import { Registry } from '../lib/registry/registry.ts';
 import { basePath, FakeRegistry } from './fakes/registry.ts';
 import { FakeServer } from './fakes/server.ts';
@@ -200,14 +200,46 @@ describe.each(kinds)('registry %s', (kind) => {
     expect(after.artifact).toMatchObject({ id: first.artifact.id, state: 'LIVE', externalId: `${subject.uri}#${'e'.repeat(64)}` });
   });
 
-  test('the same bytes at the same place under a second name are refused and stay pending', async () => {
-    const subject = subjectOf(unique('llama'));
-    await complete(registry, subject, details(), manifest);
-    const twin = { ...subjectOf(`${subject.name}-2`), uri: subject.uri };
-    await expect(complete(registry, twin, details(), manifest)).rejects.toMatchObject({ kind: 'refused' });
-    const model = await registry.find('model', twin.name);
-    const version = await registry.find('version', twin.version, model?.id);
-    expect(await registry.find('artifact', twin.name, version?.id)).toMatchObject({ state: 'PENDING' });
+  test('the same bytes at the same place under a second name or version are refused, and nothing is made', async () => {
+    for (const name of [unique('llama'), unique('ñandú')]) {
+      const subject = subjectOf(name, { version: '1.0' });
+      const { model, artifact } = await complete(registry, subject, details(), manifest);
+      const [second, renamed] = [
+        { ...subject, version: '2.0' },
+        { ...subject, name: `${name}-2` },
+      ];
+      const before = writes();
+      for (const twin of [second, renamed]) {
+        const failing = complete(registry, twin, details(), manifest);
+        await expect(failing).rejects.toMatchObject({
+          kind: 'refused',
+          message: expect.stringContaining(`artifact ${artifact.id} has it`),
+        });
+      }
+      expect(writes()).toBe(before);
+      expect(await registry.find('version', second.version, model.id)).toBeUndefined();
+      expect(await registry.find('model', renamed.name)).toBeUndefined();
+    }
+  });
+
+  test('of two runs that register the same bytes under two versions at once the later leaves nothing pending', async () => {
+    const subject = subjectOf(unique('llama'), { version: '1.0' });
+    const second = { ...subject, version: '2.0' };
+    let first: Registration | undefined;
+    const late = new Proxy(registry, {
+      get(target, name) {
+        if (name !== 'findByExternalId') return Reflect.get(target, name).bind(target);
+        return async (...args: Parameters<Registry['findByExternalId']>) => {
+          const seen = await target.findByExternalId(...args);
+          first ??= await complete(target, subject, details(), manifest);
+          return seen;
+        };
+      },
+    });
+    await expect(complete(late, second, details(), manifest)).rejects.toMatchObject({ kind: 'refused' });
+    const version = await registry.find('version', second.version, first?.model.id);
+    expect(await registry.find('artifact', second.name, version?.id)).toMatchObject({ state: 'ABANDONED' });
+    expect(await registry.get('artifact', String(first?.artifact.id))).toMatchObject({ state: 'LIVE' });
   });
 
   test('names and URIs that make externalIds over 255 characters are registered and found again', async () => {

@@ -60,23 +60,32 @@ export async function reserve(registry: Registry, subject: Subject, details: Det
 
 /**
  * Ends what reserve began, and begins it where that was not: fields and properties first, then the artifact LIVE with its externalId in one
- * change. A rerun changes nothing. Throws as reserve does, and `refused` when the same bytes are registered under another name.
+ * change. A rerun changes nothing. Throws as reserve does, and `refused`, before anything is written, when the same bytes at the same place are
+ * registered under other names.
  */
 export async function complete(registry: Registry, subject: Subject, details: Details, manifestSha256: string): Promise<Registration> {
+  const externalId = artifactExternalId(subject.uri, manifestSha256);
+  const holder = await registry.findByExternalId('artifact', externalId);
+  const own = holder && (await findArtifact(registry, subject, await findVersion(registry, subject)));
+  if (holder && own?.id !== holder.id) throw takenError(subject, holder);
   const { model, version, artifact } = await reserve(registry, subject, details);
   const missing = Object.fromEntries(Object.entries(details.model.fields).filter(([name]) => isEmpty(model[name])));
-  const externalId = artifactExternalId(subject.uri, manifestSha256);
   const live = { ...details.artifact.fields, uri: subject.uri, state: 'LIVE', externalId };
   const changedModel = await registry.change('model', model, missing, details.model.properties);
   const changedVersion = await registry.change('version', version, details.version.fields, details.version.properties);
   const changedArtifact = await registry.change('artifact', artifact, live, details.artifact.properties);
   if (changedArtifact === undefined) {
-    const holder = await registry.findByExternalId('artifact', externalId);
-    throw new StepError('refused', `failed to register ${subject.uri}: artifact ${holder?.id ?? 'of another version'} has it already`, {
-      hint: 'the same bytes at the same place are registered under other names: use those, or another --key-template',
-    });
+    // Registered by another run since we looked.
+    if (artifact.state === 'PENDING') await registry.change('artifact', artifact, { state: 'ABANDONED' });
+    throw takenError(subject, await registry.findByExternalId('artifact', externalId));
   }
   return { model: changedModel ?? model, version: changedVersion ?? version, artifact: changedArtifact };
+}
+
+function takenError({ uri }: Subject, holder: Entry | undefined): StepError {
+  return new StepError('refused', `failed to register ${uri}: artifact ${holder?.id ?? 'of another version'} has it already`, {
+    hint: 'the same bytes at the same place are registered under other names: use those, or another --key-template',
+  });
 }
 
 export type Reserved = { artifactId: string } | Pick<Subject, 'identity' | 'name' | 'version'>;
@@ -100,11 +109,18 @@ export async function abandon(registry: Registry, reserved: Reserved, log: Log):
 }
 
 async function findReserved(registry: Registry, subject: Exclude<Reserved, { artifactId: string }>): Promise<Entry | undefined> {
-  const ids = externalIdsOf(subject);
-  const model = await registry.find('model', subject.name);
-  const version = model && (await registry.find('version', subject.version, model.id));
-  if (version === undefined || version.externalId !== ids.version) return undefined;
-  return await registry.find('artifact', subject.name, version.id);
+  const version = await findVersion(registry, subject);
+  return version?.externalId === externalIdsOf(subject).version ? await findArtifact(registry, subject, version) : undefined;
+}
+
+async function findVersion(registry: Registry, { name, version }: Names): Promise<Entry | undefined> {
+  const model = await registry.find('model', name);
+  return model && (await registry.find('version', version, model.id));
+}
+
+/** Under the model's name. */
+async function findArtifact(registry: Registry, { name }: Names, version: Entry | undefined): Promise<Entry | undefined> {
+  return version && (await registry.find('artifact', name, version.id));
 }
 
 /** By name; a record without a source (made by hand, or by another tool) is taken over. */
@@ -137,14 +153,14 @@ async function findOrMake(
   });
 }
 
-/** Under the model's name. */
-async function findOrMakeArtifact(registry: Registry, { name, uri }: Subject, version: Entry, details: Details): Promise<Entry> {
+async function findOrMakeArtifact(registry: Registry, subject: Subject, version: Entry, details: Details): Promise<Entry> {
+  const { name, uri } = subject;
   const { fields, properties } = details.artifact;
-  let entry = await registry.find('artifact', name, version.id);
+  let entry = await findArtifact(registry, subject, version);
   if (entry === undefined) {
     const made = await registry.create('artifact', { name, uri, state: 'PENDING', ...fields, customProperties: properties }, version.id);
     if (made) return made;
-    entry = await registry.find('artifact', name, version.id);
+    entry = await findArtifact(registry, subject, version);
   }
   if (entry === undefined) {
     throw new StepError('transient', `failed to make model artifact ${quoted(name)}: its name is taken, but no artifact has it`);

@@ -62,10 +62,12 @@ export class Registry {
     return (await this.list(kind, parentId, name)).find(is);
   }
 
-  /** The record that holds an externalId. */
+  /** The record that holds an externalId; on MySQL those that differ by case only are one. */
   async findByExternalId(kind: Kind, externalId: string): Promise<Entry | undefined> {
-    if (!/^[\x20-\x7e]+$/.test(externalId)) return undefined;
-    return await this.#one(kind, new URLSearchParams({ externalId }));
+    const is = (entry: Entry) => entry.externalId?.toLowerCase() === externalId.toLowerCase();
+    if (!/^[\x20-\x7e]+$/.test(externalId)) return (await this.list(kind)).find(is);
+    const found = await this.#one(kind, new URLSearchParams({ externalId }));
+    return found && is(found) ? found : undefined;
   }
 
   /** The record of that id; undefined when there is none. */

@@ -1,5 +1,6 @@
 import { stat } from 'node:fs/promises';
 import { join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import { defineStep, type StepContext } from '../../lib/define-step.ts';
 import { isTransient, kindOf, messageOf, StepError } from '../../lib/errors.ts';
 import { hubOf } from '../../lib/hub/connection.ts';
@@ -114,20 +115,34 @@ async function publishedPhase(registry: Registry, params: Params, ctx: StepConte
       hint: 'give --model-uri, or the --workspace that upload worked on',
     });
   }
-  // Reserved before the manifest is looked for, so that the registry shows what is missing.
-  const early = params.phase === 'all' && !params.modelUri && expected;
-  const reserved = early ? await reserveAt(registry, place, expected, params) : undefined;
-  const published = await readPublished(place, at, params, ctx);
+  const meant = params.phase === 'all' && !params.modelUri ? expected : undefined;
+  const published = await readPublished(place, at, params, ctx).catch(async (error) => {
+    // The registry shows what is missing.
+    if (meant) await reserveAt(registry, place, meant, params);
+    throw error;
+  });
   const identity = identityOf(published.manifest);
   const subject: Subject = { identity, ...namesOf(identity, params), uri: `${place.uri}/${at.path}` };
+  if (meant && !isDeepStrictEqual(identity, meant)) checkOther(subject, meant, params, ctx);
   const done = await complete(registry, subject, detailsOf(identity, place, at.path, params, published), published.sha256);
-  const begun = params.modelArtifactId || reserved?.artifact.id;
-  if (begun && begun !== done.artifact.id) {
-    ctx.log.warn({ reserved: begun, registered: done.artifact.id }, 'what was published is not what was reserved');
-    await abandon(registry, { artifactId: begun }, ctx.log);
+  const { modelArtifactId: reserved } = params;
+  if (reserved && reserved !== done.artifact.id) {
+    ctx.log.warn({ reserved, registered: done.artifact.id }, 'what was published is not what was reserved');
+    await abandon(registry, { artifactId: reserved }, ctx.log);
   }
   await leaveVersionId(params.workspace, done, ctx);
   return resultsOf(done, identity, ctx);
+}
+
+/** A place may hold another commit than the one that is meant: registered as what it is. Throws `refused` under a version that was given for the other. */
+function checkOther({ identity, uri }: Subject, meant: Identity, { modelVersion }: Params, { log }: StepContext): void {
+  const [holds, wanted] = [identity, meant].map(({ repo, commit, method }) => `${repo}@${commit}${method ? ` (${method})` : ''}`);
+  if (modelVersion !== undefined) {
+    throw new StepError('refused', `failed to register version ${modelVersion}: ${uri} holds ${holds}, not ${wanted}`, {
+      hint: 'upload it first, or give --model-uri to register what lies there',
+    });
+  }
+  log.warn({ uri, holds, meant: wanted }, 'what is published is not what was meant');
 }
 
 async function reserveAt(registry: Registry, place: Place, identity: Identity, params: Params): Promise<Registration> {
