@@ -346,15 +346,52 @@ describe('passing through', () => {
   });
 });
 
-test('a dry run tells what it would make, and makes nothing', async () => {
-  await publish();
-  const { exitCode, stdout } = await run(['--dry-run', '--results-dir', join(home, 'results')]);
-  expect(exitCode).toBe(0);
-  for (const line of ['would make registered model "tiny"', `would make model version "${version}"`, 'would change model artifact "tiny"'])
-    expect(stdout).toContain(line);
-  expect(registry.records('model')).toEqual([]);
-  expect(existsSync(join(home, 'results'))).toBe(false);
-  expect(existsSync(join(workspace, 'model_version_id'))).toBe(false);
+describe('a dry run', () => {
+  const dry = async (argv: string[] = [], more: Record<string, string> = {}) => {
+    const ask = (terminal: boolean) => runInProcess(register, ['--dry-run', ...argv], { ...env, ...more }, { terminal });
+    const [forPeople, forMachines] = [await ask(true), await ask(false)];
+    expect([forPeople.exitCode, forMachines.exitCode]).toEqual([0, 0]);
+    return { text: forPeople.stdout, json: JSON.parse(forMachines.stdout) as { unchanged: boolean; changes: Record<string, unknown>[] } };
+  };
+
+  test('tells what it would make, and makes nothing', async () => {
+    await publish();
+    const { text, json } = await dry(['--results-dir', join(home, 'results')]);
+    for (const line of [
+      'would make registered model "tiny"',
+      `would make model version "${version}"`,
+      'would change model artifact "tiny"',
+    ])
+      expect(text).toContain(line);
+    expect(json.unchanged).toBe(false);
+    expect(json.changes).toContainEqual({
+      action: 'change',
+      record: 'model artifact',
+      name: 'tiny',
+      fields: expect.objectContaining({ state: 'LIVE' }),
+    });
+    expect(json.changes.map(({ action, record }) => `${action} ${record}`)).toEqual([
+      'make registered model',
+      'make model version',
+      'make model artifact',
+      'change model artifact',
+    ]);
+    expect(registry.records('model')).toEqual([]);
+    expect(existsSync(join(home, 'results'))).toBe(false);
+    expect(existsSync(join(workspace, 'model_version_id'))).toBe(false);
+  });
+
+  test.each([
+    ['it is registered', [], {}],
+    ['there is nothing to abandon', ['--phase', 'abandon', '--model-artifact-id', '77'], {}],
+    ['there is no registry', [], { MODEL_REGISTRY_URL: '' }],
+  ])('says that nothing would change where %s', async (_, argv, more) => {
+    await publish();
+    expect((await run([])).exitCode).toBe(0);
+    const { text, json } = await dry(argv, more);
+    expect(text).toMatch(/^nothing would change/);
+    expect(json).toEqual({ unchanged: true, changes: [] });
+  });
 });
 
 test('a folder store is registered too', async () => {

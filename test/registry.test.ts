@@ -7,7 +7,7 @@ import { closeNetwork } from '../lib/network.ts';
 import { registryUrl } from '../lib/registry/connection.ts';
 import { textProperty } from '../lib/registry/properties.ts';
 import { abandon, complete, type Details, type Registration, reserve, type Subject } from '../lib/registry/registration.ts';
-import { Registry } from '../lib/registry/registry.ts';
+import { type Change, Registry } from '../lib/registry/registry.ts';
 import { basePath, FakeRegistry } from './fakes/registry.ts';
 import { FakeServer } from './fakes/server.ts';
 
@@ -304,13 +304,11 @@ describe.each(kinds)('registry %s', (kind) => {
   test('a dry run tells what it would make, and makes nothing', async () => {
     const subject = subjectOf(unique('llama'));
     const before = writes();
-    let told = '';
-    const dryRun = (text: string) => {
-      told += text;
-    };
+    const told: string[] = [];
+    const dryRun = ({ action, record }: Change) => told.push(`${action} ${record}`);
     const dry = new Registry({ url, retries: 0, stallTimeout: 5_000, signal: new AbortController().signal, log, dryRun });
     await complete(dry, subject, details(), manifest);
-    for (const words of ['registered model', 'model version', 'model artifact']) expect(told).toContain(`would make ${words}`);
+    for (const words of ['registered model', 'model version', 'model artifact']) expect(told).toContain(`make ${words}`);
     expect(writes()).toBe(before);
     expect(await registry.find('model', subject.name)).toBeUndefined();
   });

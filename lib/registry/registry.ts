@@ -16,6 +16,15 @@ export interface Entry {
   [field: string]: unknown;
 }
 
+/** What a dry run would write. */
+export interface Change {
+  action: 'make' | 'change';
+  record: (typeof kinds)[Kind]['words'];
+  name: string;
+  /** Of a change: those that differ. */
+  fields: Json;
+}
+
 const kinds = {
   model: { words: 'registered model', one: 'registered_model', many: 'registered_models' },
   version: { words: 'model version', one: 'model_version', many: 'model_versions' },
@@ -39,9 +48,9 @@ export function checkName(what: string, name: string): void {
  */
 export class Registry {
   readonly #connection: Connection;
-  readonly #dryRun: ((text: string) => void) | undefined;
+  readonly #dryRun: ((change: Change) => void) | undefined;
 
-  constructor(options: RegistryOptions & { dryRun?: ((text: string) => void) | undefined }) {
+  constructor(options: RegistryOptions & { dryRun?: ((change: Change) => void) | undefined }) {
     this.#connection = new Connection(options);
     this.#dryRun = options.dryRun;
   }
@@ -108,7 +117,7 @@ export class Registry {
     if (kind === 'version') body.registeredModelId = parentId;
     if (kind === 'artifact') body.artifactType = 'model-artifact';
     if (this.#dryRun) {
-      this.#dryRun(`would make ${words} ${quoted(fields.name)}: ${JSON.stringify(fields)}\n`);
+      this.#dryRun({ action: 'make', record: words, name: fields.name, fields });
       return { id: '', ...fields } as Entry;
     }
     const path = kind === 'artifact' ? `model_versions/${parentId}/artifacts` : many;
@@ -126,12 +135,14 @@ export class Registry {
     const changed = Object.fromEntries(
       Object.entries(fields).filter(([name, value]) => value !== undefined && !isDeepStrictEqual(entry[name], value)),
     );
-    const added = Object.entries(properties).filter(([name, value]) => !isDeepStrictEqual(before[name], value));
-    if (Object.keys(changed).length + added.length === 0) return entry;
+    const added = Object.fromEntries(Object.entries(properties).filter(([name, value]) => !isDeepStrictEqual(before[name], value)));
+    const isAdding = Object.keys(added).length > 0;
+    if (Object.keys(changed).length === 0 && !isAdding) return entry;
     const kept = entry.state === undefined ? {} : { state: entry.state };
     const body = { ...kept, ...changed, customProperties: { ...sendable(before), ...properties } };
     if (this.#dryRun) {
-      this.#dryRun(`would change ${words} ${quoted(entry.name)}: ${JSON.stringify({ ...changed, ...Object.fromEntries(added) })}\n`);
+      const differing = { ...changed, ...(isAdding ? { customProperties: added } : {}) };
+      this.#dryRun({ action: 'change', record: words, name: entry.name, fields: differing });
       return { ...entry, ...body };
     }
     const doing = `change ${words} ${quoted(entry.name)}`;

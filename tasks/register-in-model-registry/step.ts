@@ -24,8 +24,9 @@ import {
 } from '../../lib/params/groups.ts';
 import { type ModelPlace, placeAt, placeOf } from '../../lib/publish/model-place.ts';
 import { abandon, complete, type Registration, reserve, type Subject } from '../../lib/registry/registration.ts';
-import { Registry } from '../../lib/registry/registry.ts';
+import { type Change, Registry } from '../../lib/registry/registry.ts';
 import { findManifest, readManifestFile, writeAtomically } from '../../lib/workspace.ts';
+import { showChanges } from './changes.ts';
 import { detailsOf } from './details.ts';
 import { openPlace, type Place, placeFaults } from './place.ts';
 import { readPublished } from './published.ts';
@@ -81,25 +82,33 @@ export const register = defineStep({
     return [...nameless, ...placeFaults(params)];
   },
   async run(params, ctx) {
-    const { phase, modelRegistryUrl: url } = params;
-    const skipped = isSkipped(params);
-    if (url === undefined || skipped) {
-      ctx.log.info({ phase, why: skipped ? '--skip-tasks' : 'no --model-registry-url' }, 'nothing is registered: passing on');
-      return { ...noIds, commit: phase === 'reserve' ? await resolveCommit(params, ctx) : await knownCommit(params) };
-    }
-    const { modelRegistryToken: token, retries, stallTimeout } = params;
-    const dryRun = ctx.dryRun ? ctx.print : undefined;
-    const registry = new Registry({ url, token, retries, stallTimeout, signal: ctx.signal, log: ctx.log, dryRun });
-    if (phase === 'abandon')
-      return { ...noIds, 'model-artifact-id': await abandonPhase(registry, params, ctx), commit: await knownCommit(params) };
-    if (phase === 'reserve') {
-      const identity: Identity = { repo: repoOf(params), commit: await resolveCommit(params, ctx), method: methodOf(params) };
-      const place = await openPlace(params, ctx);
-      return resultsOf(await reserveAt(registry, place, identity, params), identity, ctx);
-    }
-    return await publishedPhase(registry, params, ctx);
+    const changes: Change[] = [];
+    const results = await registered(params, ctx, changes);
+    if (ctx.dryRun) ctx.print(showChanges(changes, ctx.terminal));
+    return results;
   },
 });
+
+/** `changes`: what a dry run would write is added to them. */
+async function registered(params: Params, ctx: StepContext, changes: Change[]) {
+  const { phase, modelRegistryUrl: url } = params;
+  const skipped = isSkipped(params);
+  if (url === undefined || skipped) {
+    ctx.log.info({ phase, why: skipped ? '--skip-tasks' : 'no --model-registry-url' }, 'nothing is registered: passing on');
+    return { ...noIds, commit: phase === 'reserve' ? await resolveCommit(params, ctx) : await knownCommit(params) };
+  }
+  const { modelRegistryToken: token, retries, stallTimeout } = params;
+  const dryRun = ctx.dryRun ? (change: Change) => changes.push(change) : undefined;
+  const registry = new Registry({ url, token, retries, stallTimeout, signal: ctx.signal, log: ctx.log, dryRun });
+  if (phase === 'abandon')
+    return { ...noIds, 'model-artifact-id': await abandonPhase(registry, params, ctx), commit: await knownCommit(params) };
+  if (phase === 'reserve') {
+    const identity: Identity = { repo: repoOf(params), commit: await resolveCommit(params, ctx), method: methodOf(params) };
+    const place = await openPlace(params, ctx);
+    return resultsOf(await reserveAt(registry, place, identity, params), identity, ctx);
+  }
+  return await publishedPhase(registry, params, ctx);
+}
 
 function isSkipped({ skipTasks, taskName }: Params): boolean {
   return skipTasks.some((task) => names.includes(task) || task === taskName);
