@@ -101,6 +101,32 @@ test('a copy in parts asks for encryption, class and tags, and pins every part b
   }
 });
 
+test('a model’s file is of one type, whether it was put, sent in parts or copied', async () => {
+  const server = await new FakeS3().listen();
+  try {
+    server.createBucket('models');
+    const { accessKeyId, secretAccessKey } = server.credentials;
+    const keys = { S3_BUCKET: 'models', S3_ENDPOINT: server.origin, S3_ACCESS_KEY_ID: accessKeyId, S3_SECRET_ACCESS_KEY: secretAccessKey };
+    const types = new Map<string, string | undefined>();
+    for (const checksum of ['crc32', 'sha256']) {
+      const store = s3Store({ ...keys, S3_CHECKSUM: checksum }, { ...s3Limits, maxCopy: 6 * MiB });
+      await store.head('nothing');
+      const bytes = Buffer.alloc(5 * MiB, 'x');
+      const put = await store.put(`${checksum}/put`, bytes, { model: true });
+      const upload = await store.beginMultipart(`${checksum}/parts`, { size: 7 * MiB, partSize: 5 * MiB });
+      const parts = [await store.uploadPart(upload, 1, bytes), await store.uploadPart(upload, 2, bytes.subarray(3 * MiB))];
+      const large = await store.completeMultipart(upload, parts, 7 * MiB);
+      await store.copy(put, `${checksum}/copy`, {});
+      await store.copy(large, `${checksum}/copy-in-parts`, {});
+      for (const key of server.keys('models', checksum)) types.set(key, server.object('models', key)?.headers['content-type']);
+    }
+    expect(types.size).toBe(8);
+    expect(new Set(types.values())).toEqual(new Set(['application/octet-stream']));
+  } finally {
+    await server.close();
+  }
+});
+
 test('a put and a part by the short way ask for what the SDK asks for', async () => {
   const server = await new FakeS3().listen();
   try {

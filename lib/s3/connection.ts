@@ -107,10 +107,11 @@ export class S3Connection {
     return { ...(sse === undefined ? {} : { ServerSideEncryption: sse }), ...(kmsKeyId === undefined ? {} : { SSEKMSKeyId: kmsKeyId }) };
   }
 
-  /** Of the model's own files. */
-  modelHeaders(): { StorageClass?: StorageClass; Tagging?: string } {
+  /** Of the model's own files. The type is said each time: what it is else differs between a put, an upload in parts and a copy. */
+  modelHeaders(): { ContentType: string; StorageClass?: StorageClass; Tagging?: string } {
     const { storageClass, tagging } = this.options.settings;
     return {
+      ContentType: 'application/octet-stream',
       ...(storageClass === undefined ? {} : { StorageClass: storageClass as StorageClass }),
       ...(tagging === undefined ? {} : { Tagging: tagging }),
     };
