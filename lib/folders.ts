@@ -1,5 +1,5 @@
-import { access, constants, mkdir, stat } from 'node:fs/promises';
-import { dirname } from 'node:path';
+import { access, constants, mkdir, rmdir, stat } from 'node:fs/promises';
+import { dirname, resolve, sep } from 'node:path';
 import { messageOf, StepError } from './errors.ts';
 
 /**
@@ -24,6 +24,20 @@ async function makeOne(dir: string): Promise<boolean> {
     if ((await stat(dir)).isDirectory()) return true;
     throw Object.assign(new Error(`ENOTDIR: not a directory, mkdir '${dir}'`), { code: 'ENOTDIR' });
   }
+}
+
+/**
+ * Takes a folder away, and those above it up to `keep`, which stays, as far as they are empty: what somebody else has begun in one of them is
+ * safe. Throws nothing.
+ */
+export async function removeEmptyFolders(dir: string, keep: string): Promise<void> {
+  const inside = `${resolve(keep)}${sep}`;
+  const remove = (at: string) =>
+    rmdir(at).then(
+      () => true,
+      (error: NodeJS.ErrnoException) => error.code === 'ENOENT',
+    );
+  for (let at = resolve(dir); at.startsWith(inside) && (await remove(at)); at = dirname(at));
 }
 
 /** Throws when files cannot come into a folder that is made only later: `usage` of a file in its place, `denied` without the right to write. */

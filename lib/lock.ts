@@ -2,7 +2,7 @@ import { type FileHandle, link, open, rename, rm, unlink } from 'node:fs/promise
 import { dirname } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { kindOf, messageOf, StepError } from './errors.ts';
-import { makeFolder } from './folders.ts';
+import { makeFolder, removeEmptyFolders } from './folders.ts';
 import { isGone, type LockHolder, orUndefined, ownHolder } from './holder.ts';
 import type { Log } from './log.ts';
 import { sweepTemporaries, temporaryName } from './temporary.ts';
@@ -17,15 +17,28 @@ export interface LockOptions {
   /** How often a held lock is renewed, and how old one may be before its holder counts as gone (ms). */
   renewMs?: number;
   staleMs?: number;
+  /** A folder above the lock's: those between them that are empty go when the work fails. */
+  keep?: string;
 }
 
 const hourMs = 3_600_000;
+/** How often a folder may vanish from under a lock that is being made. */
+const maxTries = 20;
 
 /**
  * Runs `work` while no other run does so under the same lock file, in this process, on this machine or on another one that mounts the
  * volume. `work` gets a signal that also ends it when the lock is lost. Throws `transient` naming the holder when it stays too long.
  */
 export async function withLock<T>(path: string, options: LockOptions, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
+  try {
+    return await locked(path, options, work);
+  } catch (error) {
+    if (options.keep !== undefined) await removeEmptyFolders(dirname(path), options.keep);
+    throw error;
+  }
+}
+
+async function locked<T>(path: string, options: LockOptions, work: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const lost = new AbortController();
   const held = await acquire(path, options);
   await sweepTemporaries(dirname(path));
@@ -45,15 +58,25 @@ interface Held {
 }
 
 async function acquire(path: string, { log, signal, waitTimeout = hourMs, pollMs = 500, staleMs = 30_000 }: LockOptions): Promise<Held> {
-  await makeFolder(dirname(path)).catch((error: unknown) => fail(path, error));
   const text = `${JSON.stringify(ownHolder())}\n`;
   const giveUpAt = Date.now() + waitTimeout;
-  for (let told = false; ; ) {
+  for (let [told, folderIs, tries] = [false, false, 0]; ; ) {
     signal.throwIfAborted();
-    const seen = await look(path);
-    if (seen === undefined) {
-      const file = await create(path, text).catch((error: unknown) => fail(path, error));
-      if (file) return { file, text };
+    let seen: SeenLock | undefined;
+    try {
+      if (!folderIs) await makeFolder(dirname(path));
+      folderIs = true;
+      seen = await look(path);
+      if (seen === undefined) {
+        const file = await create(path, text);
+        if (file) return { file, text };
+        continue;
+      }
+    } catch (error) {
+      // A run that failed takes the empty folder away.
+      folderIs = false;
+      tries += 1;
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT' || tries > maxTries) fail(path, error);
       continue;
     }
     if (await isStale(path, seen, staleMs)) {
@@ -140,7 +163,12 @@ export async function isStale(path: string, seen: SeenLock, staleMs: number): Pr
   const holder = parse(seen.text);
   const gone = holder && isGone(holder);
   if (gone !== undefined) return gone;
-  return (await volumeNow(path)) - seen.mtimeMs > staleMs;
+  const now = await volumeNow(path).catch((error: NodeJS.ErrnoException) => {
+    // Gone with its folder.
+    if (error.code === 'ENOENT') return undefined;
+    throw error;
+  });
+  return now !== undefined && now - seen.mtimeMs > staleMs;
 }
 
 /** The time (ms) by the clock of whoever keeps the volume, which may be far from ours: that of a file written this moment. */

@@ -63,6 +63,11 @@ async function expectWhole(at: string, expected: Files = files): Promise<void> {
   }
 }
 
+/** All that lies in the workspace, empty folders too. */
+async function left(): Promise<string[]> {
+  return await readdir(env.WORKSPACE ?? '', { recursive: true }).catch(() => []);
+}
+
 const fetched = () => [...fake.seen(/\/resolve\//), ...fake.cdn.requests];
 const cdnBytes = () => fake.cdn.requests.reduce((sum, { bytesOut }) => sum + bytesOut, 0);
 
@@ -300,8 +305,8 @@ describe('faults', () => {
     ['missing revision', ['--revision=none'], {}, 3],
     ['no match', ['--allow-patterns=*.nothing'], {}, 3],
     ['private model', ['--model-id=acme/private'], {}, 3],
-    ['gated model', ['--model-id=acme/gated'], {}, 4],
-    ['gated model of others', ['--model-id=acme/gated'], { HF_TOKEN: 'outsider_token' }, 4],
+    ['gated model', ['--model-id=acme/gated', '--ignore-patterns=empty.txt'], {}, 4],
+    ['gated model of others', ['--model-id=acme/gated', '--ignore-patterns=empty.txt'], { HF_TOKEN: 'outsider_token' }, 4],
     ['bad token', [], { HF_TOKEN: 'hf_nobody_knows_it' }, 4],
     ['wrong parameters', ['--model-id=../x', '--part-size=much', '--unknown=1'], {}, 2],
     ['no address', ['--hub-url=https://'], {}, 2],
@@ -315,6 +320,26 @@ describe('faults', () => {
     expect(last.hint).toBeDefined();
     expect(last.stack).toBeUndefined();
     for (const secret of Object.values(more)) expect(ended.stderr).not.toContain(secret);
+    expect(await left()).toEqual([]);
+  });
+
+  test.each([
+    ['a licence', ['--deny-licenses=apache-*']],
+    ['files that only a loader could make safe', ['--allow-unsafe=never']],
+  ])('what the policy refuses for %s leaves nothing', async (_, words) => {
+    const ended = await run(words, { MODEL_ID: 'acme/tiny' });
+    expect(ended.exitCode, ended.stderr).toBe(7);
+    expect(await left()).toEqual([]);
+  });
+
+  test('a refusal leaves alone what is there of the model, and other models', async () => {
+    const begun = join(folder(), 'partial', 'config.json');
+    await mkdir(join(folder(), 'partial'), { recursive: true });
+    await writeFile(begun, '{');
+    await mkdir(join(env.WORKSPACE ?? '', 'acme--tiny', 'c'.repeat(40)), { recursive: true });
+    expect((await run(['--deny-licenses=apache-*'])).exitCode).toBe(7);
+    expect(existsSync(begun)).toBe(true);
+    expect(await readdir(join(env.WORKSPACE ?? '', 'acme--tiny'))).toHaveLength(2);
   });
 
   test('a model too large for the volume is refused before the first byte', async () => {
@@ -324,6 +349,7 @@ describe('faults', () => {
     expect(ended.exitCode).toBe(7);
     expect(ended.stderr).toContain('9000000000000000 are needed');
     expect(fetched()).toEqual([]);
+    expect(await left()).toEqual([]);
   });
 
   const oid = 'a'.repeat(40);
@@ -342,7 +368,7 @@ describe('faults', () => {
     expect(ended.exitCode).toBe(7);
     expect(ended.stderr).toContain(why);
     expect(fetched()).toEqual([]);
-    expect(await readdir(dir)).toEqual(['workspace']);
+    expect([await readdir(dir), await left()]).toEqual([['workspace'], []]);
   });
 });
 

@@ -414,11 +414,22 @@ describe('the policy', () => {
     expect(refused.stderr).toContain('pytorch_model.bin');
     expect((await run(['--deny-licenses=apache-*'])).exitCode).toBe(7);
     expect(hub.cdn.requests).toEqual([]);
+    expect(await readdir(dir)).toEqual(['model']);
+    expect(await readdir(modelDir())).toEqual([]);
     const unfilled = await run(['--model-id=acme/pickle', '--fill']);
     expect(unfilled.results).toMatchObject({ source: 'hub', filled: 'false' });
     expect(unfilled.stderr).toContain('posix');
     expect(s3.keys('models', 'model-data/')).toEqual([]);
   });
+});
+
+test('what the Hub refuses leaves nothing behind', async () => {
+  hub.addRepo({ id: 'acme/gated', files: new Map([...tiny].filter(([, content]) => sizeOf(content) > 0)), gated: 'auto' });
+  for (const argv of [[], [`--model-dir=${modelDir()}`]]) {
+    expect((await run(['--model-id=acme/gated', ...argv])).exitCode).toBe(4);
+  }
+  expect(await readdir(modelDir())).toEqual([]);
+  expect((await readdir(env.WORKSPACE ?? '', { recursive: true })).filter((path) => path.includes('gated'))).toEqual([]);
 });
 
 describe('parameters', () => {

@@ -74,6 +74,28 @@ describe('withLock', () => {
     expect(await readdir(join(dir, 'model'))).toEqual([]);
   });
 
+  test('of many at once that fail none is disturbed, and no folder is left', async () => {
+    const deep = join(dir, 'org--repo', 'commit', 'lock');
+    const work = Array.from({ length: 20 }, () =>
+      withLock(deep, { ...options, keep: dir }, async () => {
+        await new Promise(setImmediate);
+        throw new Error('no');
+      }),
+    );
+    const outcomes = (await Promise.allSettled(work)) as PromiseRejectedResult[];
+    expect(new Set(outcomes.map(({ reason }) => (reason as Error).message))).toEqual(new Set(['no']));
+    expect(await readdir(dir)).toEqual([]);
+  });
+
+  test('what lies in its folder stays, and the folders above it', async () => {
+    const failing = withLock(path, { ...options, keep: dir }, async () => {
+      await writeFile(join(dir, 'model', 'begun'), '');
+      throw new Error('no');
+    });
+    await expect(failing).rejects.toThrow('no');
+    expect(await readdir(dir, { recursive: true })).toEqual(['model', 'model/begun']);
+  });
+
   test('a live holder is waited for so long, then named', async () => {
     await withLock(path, options, async () => {
       const other = withLock(path, { ...options, waitTimeout: 0 }, async () => {});

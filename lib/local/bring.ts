@@ -1,6 +1,7 @@
-import { mkdir, rename, rm } from 'node:fs/promises';
+import { lstat, mkdir, rename, rm } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import { explain, kindOf, messageOf } from '../errors.ts';
+import { removeEmptyFolders } from '../folders.ts';
 import { type AsyncVerifier, verifierFor } from '../hashing/verifier.ts';
 import { type Expected, feedFile, Verifier } from '../integrity.ts';
 import type { Log } from '../log.ts';
@@ -53,9 +54,9 @@ export async function bringFiles(files: readonly Expected[], bringing: Bringing)
     'download',
     files.reduce((sum, { size }) => sum + size, 0),
   );
+  // Once for each folder, not for each file.
+  const folders = new Set(files.flatMap(({ path }) => [folder.files, folder.partial].map((dir) => dirname(safeJoin(dir, path)))));
   try {
-    // Once for each folder, not for each file.
-    const folders = new Set(files.flatMap(({ path }) => [folder.files, folder.partial].map((dir) => dirname(safeJoin(dir, path)))));
     for (const dir of folders) await mkdir(dir, { recursive: true });
     return await mapLimited(files, concurrency, async (file) => {
       try {
@@ -65,6 +66,9 @@ export async function bringFiles(files: readonly Expected[], bringing: Bringing)
         throw explain(`bring ${file.path}`, error);
       }
     });
+  } catch (error) {
+    for (const dir of folders) await removeEmptyFolders(dir, dirname(folder.dir));
+    throw error;
   } finally {
     progress.end();
   }
@@ -120,6 +124,11 @@ async function moveFile(
       take: (bytes, offset) => partial.append(bytes, offset),
     });
     await partial.flush();
+  } catch (error) {
+    // Nothing came that a rerun could go on from.
+    const info = await lstat(path).catch(() => undefined);
+    if (info?.size === 0) await rm(path, { force: true }).catch(() => {});
+    throw error;
   } finally {
     await partial.close();
   }

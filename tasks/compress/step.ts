@@ -94,7 +94,7 @@ export const compress = defineStep({
       return { manifest: manifestResult(workspace, folder), 'manifest-sha256': '', commit, ...counts };
     }
 
-    return await withLock(folder.lock, { log, signal: ctx.signal, waitTimeout }, async (signal) => {
+    return await withLock(folder.lock, { log, signal: ctx.signal, waitTimeout, keep: workspace }, async (signal) => {
       const finished = await finishedOutput(folder, way, source);
       if (finished) {
         await rm(folder.partial, { recursive: true, force: true });

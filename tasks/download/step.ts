@@ -83,7 +83,7 @@ export const download = defineStep({
       return { manifest: manifestResult(workspace, folder), 'manifest-sha256': '', commit, ...counts };
     }
 
-    return await withLock(folder.lock, { log, signal: ctx.signal, waitTimeout: params.waitTimeout }, async (signal) => {
+    return await withLock(folder.lock, { log, signal: ctx.signal, waitTimeout: params.waitTimeout, keep: workspace }, async (signal) => {
       const source = { repo: modelId, commit };
       const finished = await finishedManifest(folder, { source, selection, verify: params.verify }, { log, progress, signal });
       if (finished) {

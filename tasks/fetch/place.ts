@@ -1,4 +1,5 @@
 import { lstat, rm, rmdir } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import type { StepContext } from '../../lib/define-step.ts';
 import { StepError } from '../../lib/errors.ts';
 import { type Expected, sha256Of } from '../../lib/integrity.ts';
@@ -38,7 +39,9 @@ export async function placeModel(plan: Plan, place: Place, options: PlaceOptions
   const inside = plan.files.find(({ path }) => path.split('/')[0] === insideName);
   if (inside) throw new StepError('refused', `failed to fetch ${inside.path}: our records have their place there`);
   const { log, waitTimeout } = options;
-  return await withLock(place.folder.lock, { log, signal: options.signal, waitTimeout }, async (signal) => {
+  const { dir, lock } = place.folder;
+  const keep = place.named ? place.files : dirname(dirname(dir));
+  return await withLock(lock, { log, signal: options.signal, waitTimeout, keep }, async (signal) => {
     const run = { ...options, signal };
     const there = await whatIsThere(plan, place, run);
     if (there) return { ...there, movedBytes: 0, wasThere: true };
