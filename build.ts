@@ -8,14 +8,16 @@ import { commands } from './tasks/index.ts';
 
 const { version, engines } = JSON.parse(readFileSync('package.json', 'utf8')) as { version: string; engines: { node: string } };
 
-/** The first thing in a program: an older Node is told so in one line, instead of failing at whatever it lacks. */
-const nodeCheck = (() => {
+/** Code that is true on a Node that is older than we need, and the end of a message about it, to stand in a template literal. */
+const older = (() => {
   const needed = engines.node.replace('>=', '');
   const [major, minor] = needed.split('.');
-  const older = `const[major,minor]=process.versions.node.split('.');return major<${major}||major==${major}&&minor<${minor}`;
-  const text = `failed to start: modelferry needs Node ${needed} or newer, and this is \${process.versions.node} (\${process.execPath})\\n`;
-  return `if((()=>{${older}})()){process.stderr.write(\`${text}\`);process.exit(2)}`;
+  const test = `const[major,minor]=process.versions.node.split('.');return major<${major}||major==${major}&&minor<${minor}`;
+  return { test: `(()=>{${test}})()`, text: `needs Node ${needed} or newer, and this is \${process.versions.node} (\${process.execPath})` };
 })();
+
+/** The first thing in a program: an older Node is told so in one line, instead of failing at whatever it lacks. */
+const nodeCheck = `if(${older.test}){process.stderr.write(\`failed to start: modelferry ${older.text}\\n\`);process.exit(2)}`;
 
 /** What is really inside the programs, by what the bundler read (CycloneDX 1.6, the JSON form; no times, so that equal builds give equal bytes). */
 function writeSbom(inputs: readonly string[]): void {
@@ -95,7 +97,7 @@ const built = await Promise.all(
 /** The steps as functions, for Node programs: one ES module, and its types. */
 const api = await build({
   metafile: true,
-  entryPoints: [{ in: 'tasks/api.ts', out: 'api' }],
+  entryPoints: [{ in: 'tasks/api.ts', out: 'steps' }],
   outdir: 'dist/node',
   bundle: true,
   platform: 'node',
@@ -109,6 +111,14 @@ const api = await build({
   banner: { js: "import{createRequire}from'node:module';const require=createRequire(import.meta.url);" },
   define: { MODELFERRY_VERSION: JSON.stringify(version), ...threads },
 });
+// A module of its own: what is imported by name, and an older Node does not have, fails before any line of the importing module runs.
+const { exports: functions = [] } = api.metafile.outputs['dist/node/steps.js'] ?? {};
+writeFileSync(
+  'dist/node/api.js',
+  `if(${older.test})throw new Error(\`failed to load modelferry: it ${older.text}\`);
+export const { ${functions.join(', ')} } = await import('./steps.js');
+`,
+);
 await declareTypes();
 
 await Promise.all(programs.map(({ name }) => chmod(`dist/${name}.cjs`, 0o755)));

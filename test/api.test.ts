@@ -104,3 +104,17 @@ test('an installed package is used by its types, and does what the commands do',
     for (const [path, content] of tiny) expect((await readFile(join(dir, pod, path))).equals(bytesOf(content)), path).toBe(true);
   }
 });
+
+test('an older Node is told so by an error that can be caught, before anything else of it is read', async () => {
+  const older = join(dir, 'older.cjs');
+  await writeFile(older, "Object.defineProperty(process, 'versions', { value: { ...process.versions, node: '24.4.9' } });");
+  await writeFile(
+    join(dir, 'caught.js'),
+    "const failure = await import('modelferry').catch((error) => error);\nconsole.log(failure instanceof Error, failure.message);\n",
+  );
+  const { stdout, stderr } = await run(process.execPath, ['--require', older, 'caught.js'], { cwd: dir });
+  expect(stdout).toMatch(/^true failed to load modelferry: it needs Node 24\.5 or newer, and this is 24\.4\.9 \(.+\)\n$/);
+  expect(stderr).toBe('');
+  // What a module imports by name and an older Node does not have fails before any line of it runs.
+  expect(await readFile(join(dir, 'node_modules/modelferry/dist/node/api.js'), 'utf8')).not.toMatch(/\bimport\s*[{*'"a-z]/);
+});
