@@ -5,6 +5,7 @@ import { derivedFrom, type NewModel, newModelOf } from '../../lib/compression/ne
 import { makingSender } from '../../lib/compression/sender.ts';
 import type { ErrorsByModule } from '../../lib/compression/shard-run.ts';
 import { type Given, quantizationOf } from '../../lib/compression/wanted.ts';
+import { writeReport } from '../../lib/compression/write-report.ts';
 import type { StepContext } from '../../lib/define-step.ts';
 import { sha256Of } from '../../lib/integrity.ts';
 import { openFilesOf } from '../../lib/local/open-file.ts';
@@ -26,7 +27,7 @@ import { removeSource } from './clear-up.ts';
 import { nothingToDo } from './nothing-to-do.ts';
 import { planOf } from './quantization.ts';
 import { Records } from './records.ts';
-import { copyReport, reportField, writeReport } from './report-files.ts';
+import { copyReport, reportField } from './report-files.ts';
 import { showPlan } from './show-plan.ts';
 import { type Asked, checkLinks, type Found, findSource, goneSource, isWhole, madeIn, originalOf } from './source.ts';
 
@@ -90,7 +91,7 @@ export async function fuse(params: FuseParams, ctx: StepContext): Promise<Manife
       source: await sourceOf(source.folder),
     });
     const { manifest, bytes } = outcome;
-    if (errors) await writeReport(folder, plan, model, errors, source.manifest, manifest);
+    if (errors) await writeReport(folder.dir, plan, model, errors, source.manifest, manifest);
     await copyReport(folder, method, params.reportDir, ctx.log);
     await writeAtomically(folder.manifest, bytes);
     await rm(folder.partial, { recursive: true, force: true });

@@ -1,30 +1,9 @@
 import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import type { Plan } from '../../lib/compression/plan.ts';
-import type { ErrorsByModule } from '../../lib/compression/shard-run.ts';
-import type { SourceModel } from '../../lib/compression/source-model.ts';
+import { reportNames } from '../../lib/compression/write-report.ts';
 import type { Log } from '../../lib/log.ts';
-import type { Manifest } from '../../lib/manifest.ts';
 import { archiveMethod } from '../../lib/methods.ts';
 import { type ModelFolder, writeAtomically } from '../../lib/workspace.ts';
-import { reportOf } from './report.ts';
-import { reportPage } from './report-page.ts';
-
-const reportNames = ['report.json', 'report.html'] as const;
-
-/** Puts the report beside the place of the manifest. `errors`: of every shard, in the plan's order. */
-export async function writeReport(
-  { dir }: ModelFolder,
-  plan: Plan,
-  model: SourceModel,
-  errors: readonly ErrorsByModule[],
-  before: Manifest,
-  after: Manifest,
-): Promise<void> {
-  const report = reportOf(plan, model, errors, before, after);
-  await writeAtomically(join(dir, 'report.json'), `${JSON.stringify(report, null, 1)}\n`);
-  await writeAtomically(join(dir, 'report.html'), reportPage(report));
-}
 
 /** For the log: where the page for people lies. An archive has none. */
 export function reportField({ dir }: ModelFolder, method: string): { report?: string } {

@@ -1,5 +1,5 @@
-import { measuredPart } from '../../lib/compression/plan.ts';
-import { showBytes } from '../../lib/units.ts';
+import { showBytes } from '../units.ts';
+import { measuredPart } from './plan.ts';
 import type { Report } from './report.ts';
 import { barChart, escapeHtml, percent, scatter } from './report-plots.ts';
 

@@ -1,7 +1,7 @@
-import type { Plan } from '../../lib/compression/plan.ts';
-import type { ErrorsByModule } from '../../lib/compression/shard-run.ts';
-import type { SourceModel } from '../../lib/compression/source-model.ts';
-import type { Manifest } from '../../lib/manifest.ts';
+import type { Manifest } from '../manifest.ts';
+import type { Plan } from './plan.ts';
+import type { ErrorsByModule } from './shard-run.ts';
+import type { SourceModel } from './source-model.ts';
 
 /** What became of one weight, or of several together. */
 export interface Change {
