@@ -346,8 +346,10 @@ describe('sync --method', () => {
     expect(under(prefix)).not.toContain(second);
     s3.clearFaults();
     const [made, served] = [partsOf(`tiny/[^/]*/${first}`), hub.servedBytes];
-    const results = await ok(synced('w8a8'));
+    const rerun = await synced('w8a8', ['--report-dir', join(root, 'report')]);
+    const results = await ok(rerun);
     expect(results['manifest-sha256']).toBe(sha256);
+    expect([rerun.stderr, existsSync(join(root, 'report'))]).toEqual([expect.stringContaining('there is no report'), false]);
     expect(partsOf(`tiny/[^/]*/${first}`)).toBe(made);
     expect(partsOf(`tiny/[^/]*/${second}`)).toBe(partsOf(`other/[^/]*/${second}`));
     expect(hub.servedBytes - served).toBeLessThan(24_500_000);
@@ -397,6 +399,26 @@ describe('sync --method', () => {
       stderr: expect.stringContaining(`${weight.name} in model.safetensors: row 1, column 0 is Infinity`),
     });
     expectTidy();
+  });
+
+  test('puts the report that compress makes into a folder that is named for it', async () => {
+    given(Object.fromEntries(checkpointFiles('llama-bf16-sharded')));
+    await bySteps('w4a16');
+    const [dir, made] = [join(root, 'report'), join(root, 'steps/acme--tiny', `${hub.repo('acme/tiny').sha()}-w4a16`)];
+    await writeFile(join(root, 'file'), '');
+    const [writes, served] = [s3.seen(/^(PUT|POST|DELETE)/).length, hub.servedBytes];
+    expect(await synced('w4a16', ['--report-dir', join(root, 'file')])).toMatchObject({ exitCode: 2 });
+    expect([s3.seen(/^(PUT|POST|DELETE)/).length, hub.servedBytes]).toEqual([writes, served]);
+    await ok(synced('w4a16', ['--report-dir', dir]));
+    for (const name of ['report.json', 'report.html'])
+      expect((await readFile(join(dir, name))).equals(await readFile(join(made, name))), name).toBe(true);
+    const other = join(root, 'other');
+    const again = await synced('w4a16', ['--report-dir', other]);
+    expect([await ok(again), again.stderr]).toEqual([
+      expect.objectContaining({ unchanged: 'true' }),
+      expect.stringContaining('there is no report'),
+    ]);
+    expect(existsSync(other)).toBe(false);
   });
 
   test('a dry run tells as many parts as are sent', async () => {

@@ -368,7 +368,7 @@ export const compressionParams = group('Compression', {
 });
 
 export const reportParams = group('Compression', {
-  reportDir: { type: 'string', description: 'Also put report.json and report.html into this folder.' },
+  reportDir: { type: 'string', description: 'Put report.json and report.html into this folder too (sync: only here).' },
 });
 
 /** Every step takes these; runStep reads them. */

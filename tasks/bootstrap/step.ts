@@ -8,7 +8,8 @@ import { register } from '../register-in-model-registry/step.ts';
 import { sync } from '../sync/step.ts';
 import { type ModelEntry, readModelsFile } from './models-file.ts';
 
-const { modelId, revision, modelName, modelVersion, storeDir, runId, shard, plan, planSha256, ...syncProperties } = sync.own.properties;
+const { modelId, revision, modelName, modelVersion, storeDir, runId, shard, plan, planSha256, reportDir, ...syncProperties } =
+  sync.own.properties;
 
 const params = schema(
   {

@@ -4,10 +4,13 @@ import { sharesOf } from '../../lib/compression/memory.ts';
 import { derivedFrom, newModelOf } from '../../lib/compression/new-model.ts';
 import { planModel } from '../../lib/compression/plan.ts';
 import { makingSender } from '../../lib/compression/sender.ts';
+import type { ErrorsByModule } from '../../lib/compression/shard-run.ts';
 import { readSourceModel } from '../../lib/compression/source-model.ts';
 import { type Given, type Quantization, quantizationOf } from '../../lib/compression/wanted.ts';
+import { writeReport } from '../../lib/compression/write-report.ts';
 import type { StepContext } from '../../lib/define-step.ts';
 import { StepError } from '../../lib/errors.ts';
+import { checkFolderToBe } from '../../lib/folders.ts';
 import { hubBytes, hubManifest, isOfSource } from '../../lib/hub/content.ts';
 import { type Ends, findTarget, type TargetParams } from '../../lib/hub/target.ts';
 import { sha256Of } from '../../lib/integrity.ts';
@@ -16,7 +19,7 @@ import { lintModel, lintProfileOf } from '../../lib/lint/lint.ts';
 import { type Manifest, type ManifestFile, manifestBytes } from '../../lib/manifest.ts';
 import { archiveMethod } from '../../lib/methods.ts';
 import type { GroupValues } from '../../lib/params/declare.ts';
-import type { lintParams, runParams, transferParams, waitParams } from '../../lib/params/groups.ts';
+import type { lintParams, reportParams, runParams, transferParams, waitParams } from '../../lib/params/groups.ts';
 import { checkContent } from '../../lib/policy/policy.ts';
 import { Seen } from '../../lib/policy/seen.ts';
 import { controlKeys } from '../../lib/publish/control.ts';
@@ -30,6 +33,7 @@ import { ReadAhead } from '../../lib/transfer/read-ahead.ts';
 export type QuantizedParams = TargetParams &
   GroupValues<typeof runParams> &
   GroupValues<typeof lintParams> &
+  GroupValues<typeof reportParams> &
   GroupValues<typeof waitParams> &
   GroupValues<typeof transferParams>;
 
@@ -69,9 +73,13 @@ export async function syncQuantized(
   ends: Ends,
   ctx: StepContext,
 ): Promise<Synced> {
-  const { concurrency, partSize, maxMemory, waitTimeout, runId = randomUUID() } = params;
+  const { concurrency, partSize, maxMemory, waitTimeout, reportDir, runId = randomUUID() } = params;
   const { log, progress, signal } = ctx;
   const { store } = ends;
+  if (reportDir !== undefined) await checkFolderToBe('--report-dir', reportDir);
+  const noReport = (why: string) => {
+    if (reportDir !== undefined) log.warn({ reportDir }, `there is no report: ${why}`);
+  };
   const { info, uri, model: onHub, place } = await findTarget(params, modelId, ends, wanted.method);
   const { source, selection } = onHub;
   const keys = controlKeys(place.controlPrefix, place.prefix);
@@ -82,7 +90,10 @@ export async function syncQuantized(
     isSame: async (published: Manifest) => isOfSource(published, source, selection) && isDerivation(published, wanted),
   };
   const before = ctx.dryRun ? undefined : await findUnchanged({ ...place, content, runId });
-  if (before) return { ...synced, outcome: before };
+  if (before) {
+    noReport('the model was published before');
+    return { ...synced, outcome: before };
+  }
 
   const manifest = await hubManifest(onHub);
   const open = async (file: ManifestFile) => hubBytes(onHub, file);
@@ -114,6 +125,7 @@ export async function syncQuantized(
   const connections = new Budget(concurrency);
   const seen = new Seen();
   const lookInto = (path: string) => open(byPath.get(path) as ManifestFile);
+  const errors = new Map<string, ErrorsByModule>();
   const sender = makingSender(newModel, {
     store,
     storedKey: keys.stored,
@@ -128,14 +140,20 @@ export async function syncQuantized(
     concurrency,
     reads: concurrency,
     progress,
-    onMade: async () => {},
+    onMade: async (path, found) => {
+      errors.set(path, found);
+    },
   });
   const inspect = async (ended: AbortSignal) => {
     await mayServe();
     await checkContent({ policy: params, files: model.others, open: lookInto, seen, concurrency, signal: ended, log });
   };
   try {
-    return { ...synced, outcome: await publish({ ...common, progress, runId, waitTimeout, inspect, send: sender.send }) };
+    const outcome = await publish({ ...common, progress, runId, waitTimeout, inspect, send: sender.send });
+    const all = plan.shards.flatMap(({ shard }) => errors.get(shard.path) ?? []);
+    if (errors.size < plan.shards.length) noReport('another run made a part of the model');
+    else if (reportDir !== undefined) await writeReport(reportDir, plan, model, [all], manifest, outcome.manifest);
+    return { ...synced, outcome };
   } finally {
     await sender.close();
   }
