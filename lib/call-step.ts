@@ -2,7 +2,7 @@ import { type DefinedStep, useNetwork } from './define-step.ts';
 import { createLog, Redactor } from './log.ts';
 import { closeNetwork } from './network.ts';
 import { envName, kebab, type ParamMap, type ParamValues } from './params/declare.ts';
-import type { commonParams } from './params/groups.ts';
+import type { commonParams } from './params/groups/every-step.ts';
 import { readParams } from './params/read.ts';
 import { Progress } from './progress.ts';
 import type { ResultDeclarations, Results } from './results.ts';

@@ -7,7 +7,7 @@ import { createLog, type Log, logFailure, Redactor } from './log.ts';
 import { closeNetwork, setUpNetwork } from './network.ts';
 import { type ParamMap, type ParamSchema, type ParamValues, schema } from './params/declare.ts';
 import { helpText } from './params/flags.ts';
-import { commonParams } from './params/groups.ts';
+import { commonParams } from './params/groups/every-step.ts';
 import { readParams } from './params/read.ts';
 import { Progress } from './progress.ts';
 import { type ResultDeclarations, type Results, resultLine, writeResults } from './results.ts';

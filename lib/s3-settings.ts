@@ -2,7 +2,7 @@ import { StepError } from './errors.ts';
 import { Redactor } from './log.ts';
 import { templateFault } from './naming.ts';
 import type { GroupValues } from './params/declare.ts';
-import type { s3Params, storeDirParams } from './params/groups.ts';
+import type { s3Params, storeDirParams } from './params/groups/store.ts';
 
 export interface S3Credentials {
   accessKeyId: string;

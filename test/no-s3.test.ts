@@ -3,7 +3,7 @@ import { kindOf, messageOf } from '../lib/errors.ts';
 import { createLog, Redactor } from '../lib/log.ts';
 import { closeNetwork } from '../lib/network.ts';
 import { schema } from '../lib/params/declare.ts';
-import { s3Params } from '../lib/params/groups.ts';
+import { s3Params } from '../lib/params/groups/store.ts';
 import { readParams } from '../lib/params/read.ts';
 import { BucketSettings } from '../lib/s3/bucket.ts';
 import { S3Connection } from '../lib/s3/connection.ts';

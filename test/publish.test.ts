@@ -5,7 +5,7 @@ import { kindOf, StepError } from '../lib/errors.ts';
 import { sha256Of } from '../lib/integrity.ts';
 import { type Manifest, makeManifest, manifestBytes } from '../lib/manifest.ts';
 import { schema } from '../lib/params/declare.ts';
-import { s3Params } from '../lib/params/groups.ts';
+import { s3Params } from '../lib/params/groups/store.ts';
 import { readParams } from '../lib/params/read.ts';
 import { Progress } from '../lib/progress.ts';
 import { contentOf } from '../lib/publish/content.ts';

@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { createLog, Redactor } from '../lib/log.ts';
 import { closeNetwork } from '../lib/network.ts';
 import { schema } from '../lib/params/declare.ts';
-import { s3Params } from '../lib/params/groups.ts';
+import { s3Params } from '../lib/params/groups/store.ts';
 import { readParams } from '../lib/params/read.ts';
 import { S3Connection } from '../lib/s3/connection.ts';
 import { S3Store } from '../lib/s3/store.ts';

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { StepError } from '../lib/errors.ts';
 import { schema } from '../lib/params/declare.ts';
-import { s3Params } from '../lib/params/groups.ts';
+import { s3Params } from '../lib/params/groups/store.ts';
 import { readParams } from '../lib/params/read.ts';
 import { credentialsOf, s3Settings } from '../lib/s3-settings.ts';
 

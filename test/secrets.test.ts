@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { defineStep, type StepContext } from '../lib/define-step.ts';
 import { schema } from '../lib/params/declare.ts';
-import { hubParams } from '../lib/params/groups.ts';
+import { hubParams } from '../lib/params/groups/hub.ts';
 import { storeEnv } from './fakes/cache.ts';
 import { FakeHub } from './fakes/hub.ts';
 import { keepSecret, leaksInFiles } from './fakes/leaks.ts';

@@ -6,7 +6,7 @@ import { defineStep } from '../lib/define-step.ts';
 import { type ErrorKind, exitCodes, StepError } from '../lib/errors.ts';
 import { createLog, Redactor } from '../lib/log.ts';
 import { schema } from '../lib/params/declare.ts';
-import { hubParams } from '../lib/params/groups.ts';
+import { hubParams } from '../lib/params/groups/hub.ts';
 import { Progress } from '../lib/progress.ts';
 import { showBytes, showDuration } from '../lib/units.ts';
 import { Program, runInProcess } from './fakes/program.ts';

@@ -6,7 +6,7 @@ import { pino } from 'pino';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { FolderStore } from '../lib/folder-store/store.ts';
 import { schema } from '../lib/params/declare.ts';
-import { s3Params } from '../lib/params/groups.ts';
+import { s3Params } from '../lib/params/groups/store.ts';
 import { readParams } from '../lib/params/read.ts';
 import { S3Connection } from '../lib/s3/connection.ts';
 import { S3Store, s3Limits } from '../lib/s3/store.ts';

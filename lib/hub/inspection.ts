@@ -2,7 +2,7 @@ import { checkServing } from '../lint/gate.ts';
 import { lintProfileOf } from '../lint/lint.ts';
 import type { Log } from '../log.ts';
 import type { GroupValues } from '../params/declare.ts';
-import type { lintParams } from '../params/groups.ts';
+import type { lintParams } from '../params/groups/publishing.ts';
 import { checkContent, type Policy } from '../policy/policy.ts';
 import type { Seen } from '../policy/seen.ts';
 import { type HubModel, openerOf } from './content.ts';

@@ -1,6 +1,7 @@
 import type { Log } from '../log.ts';
 import type { GroupValues } from '../params/declare.ts';
-import type { modelParams, pinParams, policyParams, selectionParams } from '../params/groups.ts';
+import type { modelParams, pinParams, selectionParams } from '../params/groups/model.ts';
+import type { policyParams } from '../params/groups/policy.ts';
 import { checkPaths } from '../paths.ts';
 import { checkKnown } from '../policy/policy.ts';
 import { type PublishingParams, publishingOf } from '../publish/publishing.ts';

@@ -1,7 +1,7 @@
 import { StepError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { GroupValues } from '../params/declare.ts';
-import type { lintParams } from '../params/groups.ts';
+import type { lintParams } from '../params/groups/publishing.ts';
 import type { Finding } from './lint.ts';
 
 export interface GateOptions extends GroupValues<typeof lintParams> {

@@ -2,7 +2,7 @@ import { StepError } from '../errors.ts';
 import { globMatcher } from '../glob.ts';
 import type { Log } from '../log.ts';
 import type { GroupValues } from '../params/declare.ts';
-import type { policyParams } from '../params/groups.ts';
+import type { policyParams } from '../params/groups/policy.ts';
 import type { ByteSource } from '../publish/send.ts';
 import { mapLimited } from '../transfer/pool.ts';
 import type { Bytes } from './bytes.ts';

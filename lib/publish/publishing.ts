@@ -1,6 +1,9 @@
 import { type Identity, namesOf, prefixOf, versionsPrefix } from '../naming.ts';
 import type { GroupValues } from '../params/declare.ts';
-import type { copyParams, namingParams, publishParams, s3Params, transferParams } from '../params/groups.ts';
+import type { namingParams } from '../params/groups/model.ts';
+import type { copyParams, publishParams } from '../params/groups/publishing.ts';
+import type { s3Params } from '../params/groups/store.ts';
+import type { transferParams } from '../params/groups/transfer.ts';
 import type { Store } from '../store.ts';
 import { prefixesToCopyFrom } from './copies.ts';
 import { placeOf } from './model-place.ts';

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { messageOf, StepError } from '../../lib/errors.ts';
 import { kebab, type ParamMap, schema, type ValuesOf } from '../../lib/params/declare.ts';
-import { modelParams, namingParams, selectionParams } from '../../lib/params/groups.ts';
+import { modelParams, namingParams, selectionParams } from '../../lib/params/groups/model.ts';
 import { readParams } from '../../lib/params/read.ts';
 
 const entryParams = schema({ ...modelParams, ...namingParams, ...selectionParams }, ['modelId']);

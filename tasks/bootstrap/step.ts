@@ -2,7 +2,7 @@ import { defineStep, type StepContext } from '../../lib/define-step.ts';
 import { isTransient, kindOf, messageOf, StepError } from '../../lib/errors.ts';
 import { openBucket } from '../../lib/open-store.ts';
 import { schema, type ValuesOf } from '../../lib/params/declare.ts';
-import { registryParams } from '../../lib/params/groups.ts';
+import { registryParams } from '../../lib/params/groups/registry.ts';
 import { BucketSettings } from '../../lib/s3/bucket.ts';
 import { register } from '../register-in-model-registry/step.ts';
 import { sync } from '../sync/step.ts';

@@ -5,17 +5,12 @@ import { StepError } from '../../lib/errors.ts';
 import { withLock } from '../../lib/lock.ts';
 import { archiveMethod } from '../../lib/methods.ts';
 import { schema } from '../../lib/params/declare.ts';
-import {
-  compressionParams,
-  destinationParams,
-  manifestParams,
-  namingParams,
-  networkParams,
-  reportParams,
-  transferParams,
-  waitParams,
-  workspaceParams,
-} from '../../lib/params/groups.ts';
+import { compressionParams, reportParams } from '../../lib/params/groups/compression.ts';
+import { namingParams } from '../../lib/params/groups/model.ts';
+import { destinationParams } from '../../lib/params/groups/publishing.ts';
+import { waitParams } from '../../lib/params/groups/runs.ts';
+import { networkParams, transferParams } from '../../lib/params/groups/transfer.ts';
+import { manifestParams, workspaceParams } from '../../lib/params/groups/workspace.ts';
 import { manifestResults } from '../../lib/params/results.ts';
 import { isSkipped, passOn, resultsOf } from '../../lib/pass-on.ts';
 import { storeFaults } from '../../lib/s3-settings.ts';

@@ -6,19 +6,12 @@ import { bucketOf, prefixIn, refuseSource } from '../../lib/model-uri.ts';
 import { identityOf, knownStart, namesOf } from '../../lib/naming.ts';
 import { openStore } from '../../lib/open-store.ts';
 import { schema } from '../../lib/params/declare.ts';
-import {
-  existingParams,
-  modelParams,
-  namingParams,
-  networkParams,
-  registryParams,
-  s3Params,
-  sourceParams,
-  storeDirParams,
-  transferParams,
-  waitParams,
-  yesParams,
-} from '../../lib/params/groups.ts';
+import { existingParams, sourceParams, yesParams } from '../../lib/params/groups/existing.ts';
+import { modelParams, namingParams } from '../../lib/params/groups/model.ts';
+import { registryParams } from '../../lib/params/groups/registry.ts';
+import { waitParams } from '../../lib/params/groups/runs.ts';
+import { s3Params, storeDirParams } from '../../lib/params/groups/store.ts';
+import { networkParams, transferParams } from '../../lib/params/groups/transfer.ts';
 import { findPublished } from '../../lib/publish/catalog.ts';
 import { isRemovable, removePublished } from '../../lib/publish/remove.ts';
 import { placeOf, placesInUse } from '../../lib/registry/in-use.ts';

@@ -12,18 +12,12 @@ import { localFiles } from '../../lib/local/files.ts';
 import { withLock } from '../../lib/lock.ts';
 import { makeManifest, manifestBytes } from '../../lib/manifest.ts';
 import { schema } from '../../lib/params/declare.ts';
-import {
-  hubParams,
-  modelParams,
-  networkParams,
-  pinParams,
-  policyParams,
-  selectionParams,
-  transferParams,
-  verifyParams,
-  waitParams,
-  workspaceParams,
-} from '../../lib/params/groups.ts';
+import { hubParams } from '../../lib/params/groups/hub.ts';
+import { modelParams, pinParams, selectionParams } from '../../lib/params/groups/model.ts';
+import { policyParams } from '../../lib/params/groups/policy.ts';
+import { waitParams } from '../../lib/params/groups/runs.ts';
+import { networkParams, transferParams } from '../../lib/params/groups/transfer.ts';
+import { verifyParams, workspaceParams } from '../../lib/params/groups/workspace.ts';
 import { manifestResults } from '../../lib/params/results.ts';
 import { isSkipped, passOn, resultsOf } from '../../lib/pass-on.ts';
 import { checkPaths } from '../../lib/paths.ts';

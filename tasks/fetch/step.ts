@@ -7,21 +7,15 @@ import { type FetchSource, report } from '../../lib/metrics.ts';
 import { bucketOf, prefixIn } from '../../lib/model-uri.ts';
 import { openStore } from '../../lib/open-store.ts';
 import { schema } from '../../lib/params/declare.ts';
-import {
-  existingParams,
-  hubParams,
-  metricsParams,
-  modelParams,
-  namingParams,
-  networkParams,
-  policyParams,
-  s3Params,
-  selectionParams,
-  storeDirParams,
-  transferParams,
-  verifyParams,
-  waitParams,
-} from '../../lib/params/groups.ts';
+import { existingParams } from '../../lib/params/groups/existing.ts';
+import { hubParams } from '../../lib/params/groups/hub.ts';
+import { metricsParams } from '../../lib/params/groups/metrics.ts';
+import { modelParams, namingParams, selectionParams } from '../../lib/params/groups/model.ts';
+import { policyParams } from '../../lib/params/groups/policy.ts';
+import { waitParams } from '../../lib/params/groups/runs.ts';
+import { s3Params, storeDirParams } from '../../lib/params/groups/store.ts';
+import { networkParams, transferParams } from '../../lib/params/groups/transfer.ts';
+import { verifyParams } from '../../lib/params/groups/workspace.ts';
 import { storeFaults } from '../../lib/s3-settings.ts';
 import { manifestResult } from '../../lib/workspace.ts';
 import { bringFirst } from './bring.ts';

@@ -11,19 +11,12 @@ import { parseManifest } from '../../lib/manifest.ts';
 import { bucketOf, refuseSource } from '../../lib/model-uri.ts';
 import { openStore } from '../../lib/open-store.ts';
 import { schema, type ValuesOf } from '../../lib/params/declare.ts';
-import {
-  existingParams,
-  hubParams,
-  manifestParams,
-  modelParams,
-  namingParams,
-  networkParams,
-  s3Params,
-  selectionParams,
-  sourceParams,
-  storeDirParams,
-  transferParams,
-} from '../../lib/params/groups.ts';
+import { existingParams, sourceParams } from '../../lib/params/groups/existing.ts';
+import { hubParams } from '../../lib/params/groups/hub.ts';
+import { modelParams, namingParams, selectionParams } from '../../lib/params/groups/model.ts';
+import { s3Params, storeDirParams } from '../../lib/params/groups/store.ts';
+import { networkParams, transferParams } from '../../lib/params/groups/transfer.ts';
+import { manifestParams } from '../../lib/params/groups/workspace.ts';
 import { findAsked, notPublished } from '../../lib/publish/asked.ts';
 import { selectFiles } from '../../lib/selection.ts';
 import { findManifest, folderAt, folderInside, readManifestFile } from '../../lib/workspace.ts';

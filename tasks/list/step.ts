@@ -6,17 +6,12 @@ import { refuseSource } from '../../lib/model-uri.ts';
 import { identityOf, namesOf } from '../../lib/naming.ts';
 import { openStore } from '../../lib/open-store.ts';
 import { schema } from '../../lib/params/declare.ts';
-import {
-  modelParams,
-  namingParams,
-  networkParams,
-  registryParams,
-  s3Params,
-  sourceParams,
-  storeDirParams,
-  transferParams,
-  workspaceParams,
-} from '../../lib/params/groups.ts';
+import { sourceParams } from '../../lib/params/groups/existing.ts';
+import { modelParams, namingParams } from '../../lib/params/groups/model.ts';
+import { registryParams } from '../../lib/params/groups/registry.ts';
+import { s3Params, storeDirParams } from '../../lib/params/groups/store.ts';
+import { networkParams, transferParams } from '../../lib/params/groups/transfer.ts';
+import { workspaceParams } from '../../lib/params/groups/workspace.ts';
 import { type Listed, listPublished } from '../../lib/publish/catalog.ts';
 import { controlKeys, readPublished } from '../../lib/publish/control.ts';
 import { placeOf, placesInUse } from '../../lib/registry/in-use.ts';

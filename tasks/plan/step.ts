@@ -11,18 +11,11 @@ import { findTarget } from '../../lib/hub/target.ts';
 import { sha256Of } from '../../lib/integrity.ts';
 import { openStore } from '../../lib/open-store.ts';
 import { schema } from '../../lib/params/declare.ts';
-import {
-  destinationParams,
-  hubParams,
-  modelParams,
-  namingParams,
-  networkParams,
-  pinParams,
-  runParams,
-  selectionParams,
-  transferParams,
-  waitParams,
-} from '../../lib/params/groups.ts';
+import { hubParams } from '../../lib/params/groups/hub.ts';
+import { modelParams, namingParams, pinParams, selectionParams } from '../../lib/params/groups/model.ts';
+import { destinationParams } from '../../lib/params/groups/publishing.ts';
+import { runParams, waitParams } from '../../lib/params/groups/runs.ts';
+import { networkParams, transferParams } from '../../lib/params/groups/transfer.ts';
 import { cuttingOf } from '../../lib/publish/part-size.ts';
 import { showPlan } from '../../lib/publish/plan.ts';
 import { planPublish } from '../../lib/publish/publish.ts';

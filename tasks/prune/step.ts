@@ -4,16 +4,11 @@ import { findOldPlans, removeOldPlans } from '../../lib/fanout/old-plans.ts';
 import { identityOf, namesOf } from '../../lib/naming.ts';
 import { openStore } from '../../lib/open-store.ts';
 import { schema } from '../../lib/params/declare.ts';
-import {
-  modelParams,
-  namingParams,
-  networkParams,
-  registryParams,
-  s3Params,
-  storeDirParams,
-  transferParams,
-  yesParams,
-} from '../../lib/params/groups.ts';
+import { yesParams } from '../../lib/params/groups/existing.ts';
+import { modelParams, namingParams } from '../../lib/params/groups/model.ts';
+import { registryParams } from '../../lib/params/groups/registry.ts';
+import { s3Params, storeDirParams } from '../../lib/params/groups/store.ts';
+import { networkParams, transferParams } from '../../lib/params/groups/transfer.ts';
 import { listPublished } from '../../lib/publish/catalog.ts';
 import { controlKeys, readPublished } from '../../lib/publish/control.ts';
 import { findLeftovers, type Leftover, removeLeftover } from '../../lib/publish/orphans.ts';

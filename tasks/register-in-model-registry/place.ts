@@ -3,7 +3,7 @@ import { StepError } from '../../lib/errors.ts';
 import { FolderStore } from '../../lib/folder-store/store.ts';
 import { bucketOf, prefixIn } from '../../lib/model-uri.ts';
 import type { GroupValues } from '../../lib/params/declare.ts';
-import type { s3Params, storeDirParams } from '../../lib/params/groups.ts';
+import type { s3Params, storeDirParams } from '../../lib/params/groups/store.ts';
 import { type S3GetOptions, s3Get } from '../../lib/s3-get.ts';
 import { regionOf, s3Settings, storeFaults } from '../../lib/s3-settings.ts';
 

@@ -8,20 +8,14 @@ import { resolveRevision } from '../../lib/hub/resolve.ts';
 import { parseManifest } from '../../lib/manifest.ts';
 import { type Identity, identityOf, namesOf, prefixOf } from '../../lib/naming.ts';
 import { schema, type ValuesOf } from '../../lib/params/declare.ts';
-import {
-  existingParams,
-  hubParams,
-  manifestParams,
-  methodParam,
-  modelParams,
-  namingParams,
-  networkParams,
-  registryParams,
-  s3Params,
-  storeDirParams,
-  transferParams,
-  workspaceParams,
-} from '../../lib/params/groups.ts';
+import { methodParam } from '../../lib/params/groups/compression.ts';
+import { existingParams } from '../../lib/params/groups/existing.ts';
+import { hubParams } from '../../lib/params/groups/hub.ts';
+import { modelParams, namingParams } from '../../lib/params/groups/model.ts';
+import { registryParams } from '../../lib/params/groups/registry.ts';
+import { s3Params, storeDirParams } from '../../lib/params/groups/store.ts';
+import { networkParams, transferParams } from '../../lib/params/groups/transfer.ts';
+import { manifestParams, workspaceParams } from '../../lib/params/groups/workspace.ts';
 import { type ModelPlace, placeAt, placeOf } from '../../lib/publish/model-place.ts';
 import { abandon, complete, type Registration, reserve, type Subject } from '../../lib/registry/registration.ts';
 import { type Change, Registry } from '../../lib/registry/registry.ts';

@@ -7,20 +7,12 @@ import { checkHubServing, inspectHub } from '../../lib/hub/inspection.ts';
 import { findTarget } from '../../lib/hub/target.ts';
 import { openStore } from '../../lib/open-store.ts';
 import { schema, type ValuesOf } from '../../lib/params/declare.ts';
-import {
-  compressionParams,
-  destinationParams,
-  hubParams,
-  modelParams,
-  namingParams,
-  networkParams,
-  planParams,
-  reportParams,
-  runParams,
-  selectionParams,
-  transferParams,
-  waitParams,
-} from '../../lib/params/groups.ts';
+import { compressionParams, reportParams } from '../../lib/params/groups/compression.ts';
+import { hubParams } from '../../lib/params/groups/hub.ts';
+import { modelParams, namingParams, selectionParams } from '../../lib/params/groups/model.ts';
+import { destinationParams } from '../../lib/params/groups/publishing.ts';
+import { planParams, runParams, waitParams } from '../../lib/params/groups/runs.ts';
+import { networkParams, transferParams } from '../../lib/params/groups/transfer.ts';
 import { publishResults } from '../../lib/params/results.ts';
 import { Seen } from '../../lib/policy/seen.ts';
 import { controlKeys } from '../../lib/publish/control.ts';

@@ -6,15 +6,11 @@ import { parseManifest } from '../../lib/manifest.ts';
 import { identityOf } from '../../lib/naming.ts';
 import { openStore } from '../../lib/open-store.ts';
 import { schema } from '../../lib/params/declare.ts';
-import {
-  destinationParams,
-  manifestParams,
-  namingParams,
-  networkParams,
-  transferParams,
-  waitParams,
-  workspaceParams,
-} from '../../lib/params/groups.ts';
+import { namingParams } from '../../lib/params/groups/model.ts';
+import { destinationParams } from '../../lib/params/groups/publishing.ts';
+import { waitParams } from '../../lib/params/groups/runs.ts';
+import { networkParams, transferParams } from '../../lib/params/groups/transfer.ts';
+import { manifestParams, workspaceParams } from '../../lib/params/groups/workspace.ts';
 import { publishResults } from '../../lib/params/results.ts';
 import { isSkipped, resultsOf } from '../../lib/pass-on.ts';
 import { archiveIn, planArchive, publishArchive } from '../../lib/publish/archive.ts';

@@ -4,19 +4,13 @@ import { sha256Of } from '../../lib/integrity.ts';
 import type { FileFault } from '../../lib/local/check.ts';
 import { bucketOf, refuseSource } from '../../lib/model-uri.ts';
 import { schema, type ValuesOf } from '../../lib/params/declare.ts';
-import {
-  existingParams,
-  hubParams,
-  manifestParams,
-  modelParams,
-  namingParams,
-  networkParams,
-  s3Params,
-  sourceParams,
-  storeDirParams,
-  transferParams,
-  waitParams,
-} from '../../lib/params/groups.ts';
+import { existingParams, sourceParams } from '../../lib/params/groups/existing.ts';
+import { hubParams } from '../../lib/params/groups/hub.ts';
+import { modelParams, namingParams } from '../../lib/params/groups/model.ts';
+import { waitParams } from '../../lib/params/groups/runs.ts';
+import { s3Params, storeDirParams } from '../../lib/params/groups/store.ts';
+import { networkParams, transferParams } from '../../lib/params/groups/transfer.ts';
+import { manifestParams } from '../../lib/params/groups/workspace.ts';
 import { checkLocal, localTarget, repairLocal } from './local.ts';
 import { checkStore, publishedTarget, repairStore, storeOf } from './published.ts';
 

@@ -8,7 +8,7 @@ import { listFiles } from '../../lib/hub/list.ts';
 import { resolveRevision } from '../../lib/hub/resolve.ts';
 import { makeManifest, manifestBytes, parseManifest } from '../../lib/manifest.ts';
 import { schema } from '../../lib/params/declare.ts';
-import { s3Params } from '../../lib/params/groups.ts';
+import { s3Params } from '../../lib/params/groups/store.ts';
 import { readParams } from '../../lib/params/read.ts';
 import { checkPaths, pathFault } from '../../lib/paths.ts';
 import { bytesOfBuffer } from '../../lib/policy/bytes.ts';

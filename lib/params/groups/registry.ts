@@ -1,0 +1,16 @@
+import { group } from '../declare.ts';
+
+export const registryParams = group('Registry', {
+  modelRegistryUrl: {
+    type: 'string',
+    description: 'Address of the Kubeflow Model Registry; empty: nothing is registered.',
+  },
+  modelRegistryToken: {
+    type: 'string',
+    description: 'Bearer token for the registry.',
+    'x-secret': true,
+    'x-file-env': ['KF_PIPELINES_SA_TOKEN_PATH'],
+  },
+  author: { type: 'string', description: 'Author of the registered version.' },
+  storageKey: { type: 'string', description: 'Name of the secret that a server reads the model with.' },
+});
