@@ -2,7 +2,8 @@ import { readFile } from 'node:fs/promises';
 import { request } from 'node:https';
 import { join } from 'node:path';
 import { messageOf, oneLine, StepError } from './errors.ts';
-import { networkError, readBody } from './http.ts';
+import { readBody } from './http/answer.ts';
+import { networkError } from './http/errors.ts';
 import type { Log } from './log.ts';
 import { retry } from './transfer/retry.ts';
 

@@ -1,7 +1,8 @@
 import { readFile } from 'node:fs/promises';
 import { hostname } from 'node:os';
 import { messageOf, StepError } from './errors.ts';
-import { readBody, send } from './http.ts';
+import { readBody } from './http/answer.ts';
+import { send } from './http/request.ts';
 import { withLock } from './lock.ts';
 import type { Log } from './log.ts';
 import { retry } from './transfer/retry.ts';

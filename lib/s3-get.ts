@@ -1,6 +1,8 @@
 import type { Head } from './direct/message.ts';
 import { oneLine, StepError } from './errors.ts';
-import { type HttpAnswer, networkError, readBody, readInto, send, shownUrl } from './http.ts';
+import { type HttpAnswer, readBody, readInto } from './http/answer.ts';
+import { networkError, shownUrl } from './http/errors.ts';
+import { send } from './http/request.ts';
 import type { Log } from './log.ts';
 import { agents } from './network.ts';
 import { s3Hint, s3Kind } from './s3/codes.ts';

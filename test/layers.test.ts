@@ -35,7 +35,7 @@ const floors: Record<string, number> = {
   'lib/compression/': 2,
   'lib/direct/': 1,
   'lib/hf-cache.ts': 3,
-  'lib/http.ts': 2,
+  'lib/http/': 2,
   'lib/lint/': 2,
   'lib/local/': 2,
   'lib/manifest.ts': 2,

@@ -1,6 +1,6 @@
 import { mayLead, noBusiness, type Zone, zoneOfHost } from '../addresses.ts';
 import { StepError } from '../errors.ts';
-import { shownUrl } from '../http.ts';
+import { shownUrl } from '../http/errors.ts';
 
 /** Where a Hub is, as far as redirects are concerned. */
 export interface Standing {

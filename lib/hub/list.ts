@@ -1,6 +1,7 @@
 import { listFiles as listTree } from '@huggingface/hub';
 import { StepError } from '../errors.ts';
-import { type HttpAnswer, shownUrl, toResponse } from '../http.ts';
+import { type HttpAnswer, toResponse } from '../http/answer.ts';
+import { shownUrl } from '../http/errors.ts';
 import type { Expected } from '../integrity.ts';
 import { retry } from '../transfer/retry.ts';
 import { follow, type Hub, insist } from './connection.ts';

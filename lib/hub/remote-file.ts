@@ -1,6 +1,7 @@
 import type { Head } from '../direct/message.ts';
 import { kindOf, StepError } from '../errors.ts';
-import { type HttpAnswer, networkError, readInto } from '../http.ts';
+import { type HttpAnswer, readInto } from '../http/answer.ts';
+import { networkError } from '../http/errors.ts';
 import type { Expected } from '../integrity.ts';
 import { retry } from '../transfer/retry.ts';
 import { bareTag, discard, follow, followDirect, getDirect, type Hub, insist, sendTo } from './connection.ts';

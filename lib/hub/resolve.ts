@@ -1,5 +1,5 @@
 import { StepError } from '../errors.ts';
-import { readBody } from '../http.ts';
+import { readBody } from '../http/answer.ts';
 import { retry } from '../transfer/retry.ts';
 import { follow, type Hub, insist } from './connection.ts';
 

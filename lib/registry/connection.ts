@@ -1,5 +1,7 @@
 import { messageOf, oneLine, StepError } from '../errors.ts';
-import { type HttpAnswer, readBody, send, shownUrl } from '../http.ts';
+import { type HttpAnswer, readBody } from '../http/answer.ts';
+import { shownUrl } from '../http/errors.ts';
+import { send } from '../http/request.ts';
 import type { Log } from '../log.ts';
 import { retry, retryAfterMs } from '../transfer/retry.ts';
 

@@ -1,6 +1,6 @@
 import { PutObjectCommand, type S3Client, type ServerSideEncryption, type StorageClass, UploadPartCommand } from '@aws-sdk/client-s3';
 import { kindOf, StepError } from '../errors.ts';
-import type { HttpAnswer } from '../http.ts';
+import type { HttpAnswer } from '../http/answer.ts';
 import type { Log } from '../log.ts';
 import { regionOf, type S3Settings } from '../s3-settings.ts';
 import { retry } from '../transfer/retry.ts';

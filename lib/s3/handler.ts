@@ -3,7 +3,8 @@ import { buffer } from 'node:stream/consumers';
 import type { S3ClientConfig } from '@aws-sdk/client-s3';
 import { buildQueryString, type HttpRequest, HttpResponse } from '@smithy/core/protocols';
 import { StepError } from '../errors.ts';
-import { type HttpAnswer, send } from '../http.ts';
+import type { HttpAnswer } from '../http/answer.ts';
+import { send } from '../http/request.ts';
 
 type Handler = NonNullable<S3ClientConfig['requestHandler']>;
 

@@ -1,5 +1,6 @@
 import type { PutObjectCommandInput, UploadPartCommandInput } from '@aws-sdk/client-s3';
-import { type HttpAnswer, readBody, send } from '../http.ts';
+import { type HttpAnswer, readBody } from '../http/answer.ts';
+import { send } from '../http/request.ts';
 import { objectUrl } from '../s3-get.ts';
 import type { S3Settings } from '../s3-settings.ts';
 import { signed } from '../s3-signature.ts';
