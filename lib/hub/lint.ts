@@ -1,5 +1,6 @@
 import { type Expected, Verifier } from '../integrity.ts';
-import { type Finding, type LintProfile, lintModel } from '../lint/lint.ts';
+import { lintModel } from '../lint/lint.ts';
+import type { Finding, LintProfile } from '../lint/model.ts';
 import { type HubModel, hubBytes } from './content.ts';
 
 /** Lints files of a model on the Hub; of those only the small JSON files are read, and checked against the listing. Throws as the Hub does. */

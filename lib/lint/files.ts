@@ -1,6 +1,6 @@
 import { dirname, posix } from 'node:path';
 import { showBytes } from '../units.ts';
-import type { Finding, LintFile, LintModel, LintProfile } from './lint.ts';
+import type { Finding, LintFile, LintModel, LintProfile } from './model.ts';
 
 const safetensors = /\.safetensors$/;
 const anyWeights = /\.(safetensors|bin|pt|pth|gguf|tensors)$/i;

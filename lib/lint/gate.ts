@@ -2,7 +2,7 @@ import { StepError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { GroupValues } from '../params/declare.ts';
 import type { lintParams } from '../params/groups/publishing.ts';
-import type { Finding } from './lint.ts';
+import type { Finding } from './model.ts';
 
 export interface GateOptions extends GroupValues<typeof lintParams> {
   /** For people: where it would be published. */

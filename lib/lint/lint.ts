@@ -1,29 +1,8 @@
 import type { Manifest } from '../manifest.ts';
 import { mapLimited } from '../transfer/pool.ts';
 import { fileRules } from './files.ts';
+import type { Finding, LintFile, LintModel, LintProfile } from './model.ts';
 import { quantizationRules } from './quantization.ts';
-
-export type LintProfile = 'all' | 'vllm' | 'runai' | 'kserve' | 'ray';
-
-export interface Finding {
-  severity: 'error' | 'warning';
-  rule: string;
-  /** In words, for people. */
-  text: string;
-}
-
-export interface LintFile {
-  path: string;
-  /** Bytes. */
-  size: number;
-}
-
-/** A model as the rules see it. */
-export interface LintModel {
-  files: readonly LintFile[];
-  /** What the small JSON files hold, by path; undefined for one that is no JSON object. */
-  json: ReadonlyMap<string, Record<string, unknown> | undefined>;
-}
 
 /** The server that a model was selected for, as its manifest says; a part of a model is judged by what holds for every server. */
 export function lintProfileOf({ selection }: Pick<Manifest, 'selection'>): LintProfile {

@@ -1,4 +1,4 @@
-import type { Finding, LintModel } from './lint.ts';
+import type { Finding, LintModel } from './model.ts';
 
 const hasMethod = [
   'awq',

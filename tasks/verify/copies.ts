@@ -5,7 +5,7 @@ import { type LocalEntry, localModelIn, localModels } from '../../lib/local/mode
 import { openFilesOf } from '../../lib/local/open-file.ts';
 import type { ManifestFile } from '../../lib/manifest.ts';
 import type { ByteSource } from '../../lib/publish/send.ts';
-import type { VerifyParams } from './step.ts';
+import type { VerifyParams } from './params.ts';
 
 /** Files of models on this machine by the sha256 of their bytes. */
 export type LocalCopies = ReadonlyMap<string, () => Promise<ByteSource>>;

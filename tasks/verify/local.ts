@@ -14,7 +14,7 @@ import { identityOf, knownStart } from '../../lib/naming.ts';
 import { openStore } from '../../lib/open-store.ts';
 import { copiesFor } from '../../lib/publish/copies.ts';
 import { findManifest, folderAt, folderInside, insideName, type ModelFolder, readManifestFile, safeJoin } from '../../lib/workspace.ts';
-import type { VerifyParams } from './step.ts';
+import type { VerifyParams } from './params.ts';
 
 export interface LocalTarget {
   folder: ModelFolder;

@@ -19,7 +19,7 @@ import type { Store } from '../../lib/store.ts';
 import { Budget } from '../../lib/transfer/budget.ts';
 import { BufferPool, bufferBytes, sizeForAll } from '../../lib/transfer/buffers.ts';
 import { localCopies } from './copies.ts';
-import type { VerifyParams } from './step.ts';
+import type { VerifyParams } from './params.ts';
 
 /** The store that the parameters name; a model URI may name the bucket in their place. */
 export function storeOf(params: VerifyParams, ctx: StepContext): Store {
