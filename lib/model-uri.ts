@@ -21,12 +21,35 @@ export function prefixIn(storeUri: string, modelUri: string): string {
   return prefix;
 }
 
-/** Throws `usage` for a choice of --source that a step has no use for. */
-export function refuseSource<Choice extends string, Refused extends Choice>(
+/** What names a store; a model's URI may name the bucket in the parameters' place. */
+interface StoreNames {
+  modelUri?: string | undefined;
+  s3Bucket?: string | undefined;
+  storeDir?: string | undefined;
+}
+
+/** Whether any store is named. */
+export function namesStore({ modelUri, s3Bucket, storeDir }: StoreNames): boolean {
+  return bucketOf(modelUri) !== undefined || s3Bucket !== undefined || storeDir !== undefined;
+}
+
+/** The parameters with the bucket of the model's URI, where it names one. */
+export function withBucketOfUri<Params extends StoreNames>(params: Params): Params {
+  return { ...params, s3Bucket: bucketOf(params.modelUri) ?? params.s3Bucket };
+}
+
+/**
+ * Which copies --source means: `auto` is the store where one is meant, else those on this machine. Throws `usage` for a choice that a step has no
+ * use for.
+ */
+export function chosenSource<Choice extends string, Refused extends Choice>(
   source: Choice,
   refused: readonly Refused[],
-): asserts source is Exclude<Choice, Refused> {
+  storeIsMeant: boolean,
+): Exclude<Choice, Refused | 'auto'> | 's3' | 'local' {
   if ((refused as readonly string[]).includes(source)) {
     throw new StepError('usage', `failed to read parameters: --source ${source} is not for this step`, { hint: 'see --help' });
   }
+  if (source === 'auto') return storeIsMeant ? 's3' : 'local';
+  return source as Exclude<Choice, Refused | 'auto'>;
 }

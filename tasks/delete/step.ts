@@ -2,13 +2,13 @@ import { resolve } from 'node:path';
 import { defineStep, type StepContext } from '../../lib/define-step.ts';
 import { oneLine, StepError } from '../../lib/errors.ts';
 import { type LocalEntry, localModelIn, localModels, removeLocal } from '../../lib/local/models.ts';
-import { bucketOf, prefixIn, refuseSource } from '../../lib/model-uri.ts';
+import { chosenSource, namesStore, prefixIn, withBucketOfUri } from '../../lib/model-uri.ts';
 import { identityOf, knownStart, namesOf } from '../../lib/naming.ts';
 import { openStore } from '../../lib/open-store.ts';
 import { schema } from '../../lib/params/declare.ts';
 import { existingParams, sourceParams, yesParams } from '../../lib/params/groups/existing.ts';
 import { modelParams, namingParams } from '../../lib/params/groups/model.ts';
-import { registryParams } from '../../lib/params/groups/registry.ts';
+import { registryAddressParams } from '../../lib/params/groups/registry.ts';
 import { waitParams } from '../../lib/params/groups/runs.ts';
 import { s3Params, storeDirParams } from '../../lib/params/groups/store.ts';
 import { networkParams, transferParams } from '../../lib/params/groups/transfer.ts';
@@ -30,8 +30,7 @@ export const deleteModel = defineStep({
     modelVersion: namingParams.modelVersion,
     ...yesParams,
     force: { type: 'boolean', description: 'Delete also what is live in the registry.', default: false },
-    modelRegistryUrl: registryParams.modelRegistryUrl,
-    modelRegistryToken: registryParams.modelRegistryToken,
+    ...registryAddressParams,
     ...s3Params,
     ...storeDirParams,
     ...waitParams,
@@ -44,9 +43,7 @@ export const deleteModel = defineStep({
   },
   async run(params, ctx) {
     const { modelUri, modelId, modelName, modelVersion, modelDir, modelRegistryUrl, controlPrefix } = params;
-    const named = params.s3Bucket !== undefined || params.storeDir !== undefined || bucketOf(modelUri) !== undefined;
-    refuseSource(params.source, ['hub']);
-    const source = params.source === 'auto' ? (named && modelDir === undefined ? 's3' : 'local') : params.source;
+    const source = chosenSource(params.source, ['hub'], namesStore(params) && modelDir === undefined);
     const byName = (modelId ?? modelName) !== undefined && modelVersion !== undefined;
     if (modelUri === undefined && modelDir === undefined && !byName) {
       throw new StepError(
@@ -57,7 +54,7 @@ export const deleteModel = defineStep({
         },
       );
     }
-    const store = source === 'local' ? undefined : openStore({ ...params, s3Bucket: bucketOf(modelUri) ?? params.s3Bucket }, ctx);
+    const store = source === 'local' ? undefined : openStore(withBucketOfUri(params), ctx);
     const prefix = store && (await prefixToDelete(store, params, ctx));
     const local = source === 's3' ? [] : await localToDelete(params);
     if (prefix === undefined && local.length === 0) {

@@ -1,5 +1,5 @@
 import { sha256Of } from '../../lib/integrity.ts';
-import { bucketOf } from '../../lib/model-uri.ts';
+import { namesStore } from '../../lib/model-uri.ts';
 import type { Part, SelectionOptions } from '../../lib/selection.ts';
 
 export interface RequestParams {
@@ -22,7 +22,7 @@ export interface RequestParams {
 /** All that does not go together. */
 export function requestFaults(params: RequestParams): string[] {
   const { modelUri, modelId, modelName, modelVersion, fallback, fill, select } = params;
-  const store = hasStore(params);
+  const store = namesStore(params);
   return [
     ...((modelUri ?? modelId ?? modelName) ? [] : ['one of --model-id, --model-name and --model-uri must be given']),
     ...(modelUri !== undefined && (modelName ?? modelVersion) !== undefined
@@ -41,11 +41,6 @@ export function requestFaults(params: RequestParams): string[] {
     ...(fill && fallback === 'none' ? ['--fill publishes what comes from the Hub: --fallback none leaves nothing'] : []),
     ...(fill && select !== 'all' ? [`--fill publishes whole models: not with --select ${select}`] : []),
   ];
-}
-
-/** Whether any store is named. */
-export function hasStore({ modelUri, s3Bucket, storeDir }: Pick<RequestParams, 'modelUri' | 's3Bucket' | 'storeDir'>): boolean {
-  return bucketOf(modelUri) !== undefined || s3Bucket !== undefined || storeDir !== undefined;
 }
 
 const askedFor = [

@@ -4,7 +4,7 @@ import { defineStep } from '../../lib/define-step.ts';
 import { linkIntoCache } from '../../lib/hf-cache.ts';
 import { sha256Of } from '../../lib/integrity.ts';
 import { type FetchSource, report } from '../../lib/metrics.ts';
-import { bucketOf, prefixIn } from '../../lib/model-uri.ts';
+import { namesStore, prefixIn, withBucketOfUri } from '../../lib/model-uri.ts';
 import { openStore } from '../../lib/open-store.ts';
 import { schema } from '../../lib/params/declare.ts';
 import { existingParams } from '../../lib/params/groups/existing.ts';
@@ -21,7 +21,7 @@ import { manifestResult } from '../../lib/workspace.ts';
 import { bringFirst } from './bring.ts';
 import { fillStore } from './fill.ts';
 import { placeModel } from './place.ts';
-import { hasStore, requestFaults, requestKey } from './request.ts';
+import { requestFaults, requestKey } from './request.ts';
 import { type FetchPlan, showPlan } from './show-plan.ts';
 import { checkNamedFolder, type LocalModel, localCopy, placeAt, placeInside, remember } from './target.ts';
 
@@ -68,8 +68,7 @@ export const fetch = defineStep({
     filled: 'true when this run published what came from the Hub.',
   },
   faults(params) {
-    const inStore = { ...params, s3Bucket: bucketOf(params.modelUri) ?? params.s3Bucket };
-    return [...requestFaults(params), ...(hasStore(params) ? storeFaults(inStore) : [])];
+    return [...requestFaults(params), ...(namesStore(params) ? storeFaults(withBucketOfUri(params)) : [])];
   },
   async run(params, ctx) {
     const startedAt = performance.now();
@@ -77,7 +76,7 @@ export const fetch = defineStep({
     const { modelDir, workspace } = params;
     const request = requestKey(params);
     const target = { workspace, modelDir };
-    const store = hasStore(params) ? openStore({ ...params, s3Bucket: bucketOf(params.modelUri) ?? params.s3Bucket }, ctx) : undefined;
+    const store = namesStore(params) ? openStore(withBucketOfUri(params), ctx) : undefined;
 
     const results = (source: FetchSource, model: LocalModel, bytes: number, filled: boolean) => ({
       source,

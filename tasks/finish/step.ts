@@ -7,7 +7,7 @@ import { openStore } from '../../lib/open-store.ts';
 import { schema, type ValuesOf } from '../../lib/params/declare.ts';
 import { planParams, waitParams } from '../../lib/params/groups/runs.ts';
 import { s3Params, storeDirParams } from '../../lib/params/groups/store.ts';
-import { networkParams, transferParams } from '../../lib/params/groups/transfer.ts';
+import { networkParams, requestParams, transferParams } from '../../lib/params/groups/transfer.ts';
 import { publishResults } from '../../lib/params/results.ts';
 import { controlKeys } from '../../lib/publish/control.ts';
 import type { PublishOutcome } from '../../lib/publish/publish.ts';
@@ -29,8 +29,7 @@ const params = schema(
     ...storeDirParams,
     ...waitParams,
     concurrency: transferParams.concurrency,
-    retries: transferParams.retries,
-    stallTimeout: transferParams.stallTimeout,
+    ...requestParams,
     ...networkParams,
   },
   ['plan'],

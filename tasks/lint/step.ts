@@ -9,7 +9,7 @@ import { lintModel } from '../../lib/lint/lint.ts';
 import { lintFolder } from '../../lib/lint/local.ts';
 import type { Finding } from '../../lib/lint/model.ts';
 import { parseManifest } from '../../lib/manifest.ts';
-import { bucketOf, refuseSource } from '../../lib/model-uri.ts';
+import { chosenSource, namesStore, withBucketOfUri } from '../../lib/model-uri.ts';
 import { openStore } from '../../lib/open-store.ts';
 import { schema, type ValuesOf } from '../../lib/params/declare.ts';
 import { existingParams, sourceParams } from '../../lib/params/groups/existing.ts';
@@ -45,10 +45,8 @@ export const lint = defineStep({
   results: { errors: 'Number of errors; with any the exit code is 7.', warnings: 'Number of warnings.' },
   async run(params, ctx) {
     const { modelUri, modelDir } = params;
-    const hasStore = params.s3Bucket !== undefined || params.storeDir !== undefined || bucketOf(modelUri) !== undefined;
     const named = (modelUri ?? params.modelId ?? params.modelName) !== undefined;
-    refuseSource(params.source, ['both']);
-    const source = params.source === 'auto' ? (hasStore && named && modelDir === undefined ? 's3' : 'local') : params.source;
+    const source = chosenSource(params.source, ['both'], namesStore(params) && named && modelDir === undefined);
     const findings = await { hub: lintOnHub, s3: lintInStore, local: lintHere }[source](params, ctx);
     ctx.print(ctx.terminal ? forPeople(findings) : `${JSON.stringify(findings)}\n`);
     const errors = findings.filter(({ severity }) => severity === 'error');
@@ -68,7 +66,7 @@ async function lintHere({ modelDir, workspace, manifest: named, manifestSha256, 
 }
 
 async function lintInStore(params: LintParams, ctx: StepContext): Promise<Finding[]> {
-  const store = openStore({ ...params, s3Bucket: bucketOf(params.modelUri) ?? params.s3Bucket }, ctx);
+  const store = openStore(withBucketOfUri(params), ctx);
   const found = await findAsked(store, params, ctx.log);
   if (found === undefined) throw await notPublished(store, params, 'lint');
   return await lintModel(found.manifest.files, params.profile, async ({ path }) => {

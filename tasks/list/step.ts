@@ -2,13 +2,13 @@ import { resolve } from 'node:path';
 import { defineStep } from '../../lib/define-step.ts';
 import { messageOf, StepError } from '../../lib/errors.ts';
 import { localModels } from '../../lib/local/models.ts';
-import { refuseSource } from '../../lib/model-uri.ts';
+import { chosenSource, namesStore } from '../../lib/model-uri.ts';
 import { identityOf, namesOf } from '../../lib/naming.ts';
 import { openStore } from '../../lib/open-store.ts';
 import { schema } from '../../lib/params/declare.ts';
 import { sourceParams } from '../../lib/params/groups/existing.ts';
 import { modelParams, namingParams } from '../../lib/params/groups/model.ts';
-import { registryParams } from '../../lib/params/groups/registry.ts';
+import { registryAddressParams } from '../../lib/params/groups/registry.ts';
 import { s3Params, storeDirParams } from '../../lib/params/groups/store.ts';
 import { networkParams, transferParams } from '../../lib/params/groups/transfer.ts';
 import { workspaceParams } from '../../lib/params/groups/workspace.ts';
@@ -28,8 +28,7 @@ export const list = defineStep({
     modelId: modelParams.modelId,
     modelName: namingParams.modelName,
     workspace: workspaceParams.workspace,
-    modelRegistryUrl: registryParams.modelRegistryUrl,
-    modelRegistryToken: registryParams.modelRegistryToken,
+    ...registryAddressParams,
     ...s3Params,
     ...storeDirParams,
     ...transferParams,
@@ -38,9 +37,7 @@ export const list = defineStep({
   results: { models: 'Number of models.', 'total-bytes': 'Bytes of all of them.' },
   async run(params, ctx) {
     const { keyTemplate, workspace, modelId, modelName, controlPrefix, concurrency, modelRegistryUrl } = params;
-    const named = params.s3Bucket !== undefined || params.storeDir !== undefined;
-    refuseSource(params.source, ['hub']);
-    const source = params.source === 'auto' ? (named ? 's3' : 'local') : params.source;
+    const source = chosenSource(params.source, ['hub'], namesStore(params));
     const rows: Row[] = [];
     if (source !== 'local') {
       const store = openStore(params, ctx);

@@ -15,7 +15,7 @@ import { hubParams } from '../../lib/params/groups/hub.ts';
 import { modelParams, namingParams, pinParams, selectionParams } from '../../lib/params/groups/model.ts';
 import { destinationParams } from '../../lib/params/groups/publishing.ts';
 import { runParams, waitParams } from '../../lib/params/groups/runs.ts';
-import { networkParams, transferParams } from '../../lib/params/groups/transfer.ts';
+import { networkParams, requestParams, transferParams } from '../../lib/params/groups/transfer.ts';
 import { cuttingOf } from '../../lib/publish/part-size.ts';
 import { showPlan } from '../../lib/publish/plan.ts';
 import { planPublish } from '../../lib/publish/publish.ts';
@@ -44,8 +44,7 @@ export const plan = defineStep({
       ...runParams,
       ...waitParams,
       concurrency: transferParams.concurrency,
-      retries: transferParams.retries,
-      stallTimeout: transferParams.stallTimeout,
+      ...requestParams,
       ...networkParams,
     },
     ['modelId'],

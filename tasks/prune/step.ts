@@ -6,7 +6,7 @@ import { openStore } from '../../lib/open-store.ts';
 import { schema } from '../../lib/params/declare.ts';
 import { yesParams } from '../../lib/params/groups/existing.ts';
 import { modelParams, namingParams } from '../../lib/params/groups/model.ts';
-import { registryParams } from '../../lib/params/groups/registry.ts';
+import { registryAddressParams } from '../../lib/params/groups/registry.ts';
 import { s3Params, storeDirParams } from '../../lib/params/groups/store.ts';
 import { networkParams, transferParams } from '../../lib/params/groups/transfer.ts';
 import { listPublished } from '../../lib/publish/catalog.ts';
@@ -31,8 +31,7 @@ export const prune = defineStep({
     modelId: modelParams.modelId,
     modelName: namingParams.modelName,
     ...yesParams,
-    modelRegistryUrl: registryParams.modelRegistryUrl,
-    modelRegistryToken: registryParams.modelRegistryToken,
+    ...registryAddressParams,
     ...s3Params,
     ...storeDirParams,
     ...transferParams,

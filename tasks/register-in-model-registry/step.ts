@@ -14,7 +14,7 @@ import { hubParams } from '../../lib/params/groups/hub.ts';
 import { modelParams, namingParams } from '../../lib/params/groups/model.ts';
 import { registryParams } from '../../lib/params/groups/registry.ts';
 import { s3Params, storeDirParams } from '../../lib/params/groups/store.ts';
-import { networkParams, transferParams } from '../../lib/params/groups/transfer.ts';
+import { networkParams, requestParams } from '../../lib/params/groups/transfer.ts';
 import { manifestParams, workspaceParams } from '../../lib/params/groups/workspace.ts';
 import { type ModelPlace, placeAt, placeOf } from '../../lib/publish/model-place.ts';
 import { abandon, complete, type Registration, reserve, type Subject } from '../../lib/registry/registration.ts';
@@ -48,8 +48,7 @@ const params = schema({
   ...storeDirParams,
   ...workspaceParams,
   ...manifestParams,
-  retries: transferParams.retries,
-  stallTimeout: transferParams.stallTimeout,
+  ...requestParams,
   ...networkParams,
 });
 

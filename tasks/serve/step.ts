@@ -7,7 +7,7 @@ import { existingParams } from '../../lib/params/groups/existing.ts';
 import { modelParams, namingParams } from '../../lib/params/groups/model.ts';
 import { registryParams } from '../../lib/params/groups/registry.ts';
 import { s3Params } from '../../lib/params/groups/store.ts';
-import { transferParams } from '../../lib/params/groups/transfer.ts';
+import { requestParams } from '../../lib/params/groups/transfer.ts';
 import { labelsOf } from '../../lib/render/wiring.ts';
 import { s3Settings } from '../../lib/s3-settings.ts';
 import { version } from '../../lib/version.ts';
@@ -113,8 +113,7 @@ const params = schema(
         default: '/var/run/secrets/kubernetes.io/serviceaccount',
       },
     }),
-    retries: transferParams.retries,
-    stallTimeout: transferParams.stallTimeout,
+    ...requestParams,
   },
   ['modelUri'],
 );

@@ -5,8 +5,6 @@ import { hubOf } from '../../lib/hub/connection.ts';
 import { hubBytes } from '../../lib/hub/content.ts';
 import type { Expected } from '../../lib/integrity.ts';
 import type { FileFault } from '../../lib/local/check.ts';
-import { bucketOf } from '../../lib/model-uri.ts';
-import { openStore } from '../../lib/open-store.ts';
 import { findAsked, notPublished } from '../../lib/publish/asked.ts';
 import type { Found } from '../../lib/publish/catalog.ts';
 import { checkPublished } from '../../lib/publish/check.ts';
@@ -20,11 +18,6 @@ import { Budget } from '../../lib/transfer/budget.ts';
 import { BufferPool, bufferBytes, sizeForAll } from '../../lib/transfer/buffers.ts';
 import { localCopies } from './copies.ts';
 import type { VerifyParams } from './params.ts';
-
-/** The store that the parameters name; a model URI may name the bucket in their place. */
-export function storeOf(params: VerifyParams, ctx: StepContext): Store {
-  return openStore({ ...params, s3Bucket: bucketOf(params.modelUri) ?? params.s3Bucket }, ctx);
-}
 
 /** The published model that is meant. Throws `not-found` when there is none. */
 export async function publishedTarget(store: Store, params: VerifyParams, ctx: StepContext): Promise<Found> {

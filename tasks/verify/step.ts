@@ -2,10 +2,11 @@ import { defineStep } from '../../lib/define-step.ts';
 import { StepError } from '../../lib/errors.ts';
 import { sha256Of } from '../../lib/integrity.ts';
 import type { FileFault } from '../../lib/local/check.ts';
-import { bucketOf, refuseSource } from '../../lib/model-uri.ts';
+import { chosenSource, namesStore, withBucketOfUri } from '../../lib/model-uri.ts';
+import { openStore } from '../../lib/open-store.ts';
 import { checkLocal, localTarget, repairLocal } from './local.ts';
 import { params } from './params.ts';
-import { checkStore, publishedTarget, repairStore, storeOf } from './published.ts';
+import { checkStore, publishedTarget, repairStore } from './published.ts';
 
 export const verify = defineStep({
   name: 'verify',
@@ -19,14 +20,12 @@ export const verify = defineStep({
   },
   async run(params, ctx) {
     const { modelUri, modelDir, deep, repair } = params;
-    const hasStore = params.s3Bucket !== undefined || params.storeDir !== undefined || bucketOf(modelUri) !== undefined;
     const named = (modelUri ?? params.modelId ?? params.modelName) !== undefined;
-    refuseSource(params.source, ['hub', 'both']);
-    const source = params.source === 'auto' ? (hasStore && named && modelDir === undefined ? 's3' : 'local') : params.source;
+    const source = chosenSource(params.source, ['hub', 'both'], namesStore(params) && named && modelDir === undefined);
     const mend = repair && !ctx.dryRun;
     if (source === 's3') {
       if (!named) throw new StepError('usage', 'failed to read parameters: one of --model-uri, --model-name and --model-id must be given');
-      const store = storeOf(params, ctx);
+      const store = openStore(withBucketOfUri(params), ctx);
       const found = await publishedTarget(store, params, ctx);
       const { faults, readBytes } = await checkStore(store, found, params, ctx);
       const where = `${store.uri}/${found.prefix}/`;

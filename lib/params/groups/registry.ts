@@ -1,6 +1,7 @@
 import { group } from '../declare.ts';
 
-export const registryParams = group('Registry', {
+/** Of steps that only ask it. */
+export const registryAddressParams = group('Registry', {
   modelRegistryUrl: {
     type: 'string',
     description: 'Address of the Kubeflow Model Registry; empty: nothing is registered.',
@@ -11,6 +12,10 @@ export const registryParams = group('Registry', {
     'x-secret': true,
     'x-file-env': ['KF_PIPELINES_SA_TOKEN_PATH'],
   },
+});
+
+export const registryParams = group('Registry', {
+  ...registryAddressParams,
   author: { type: 'string', description: 'Author of the registered version.' },
   storageKey: { type: 'string', description: 'Name of the secret that a server reads the model with.' },
 });

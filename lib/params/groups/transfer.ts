@@ -1,5 +1,16 @@
 import { group } from '../declare.ts';
 
+/** Of every step that asks somebody over the network. */
+export const requestParams = group('Transfer', {
+  retries: { type: 'integer', minimum: 0, maximum: 100, description: 'Tries after the first, for what may pass.', default: 8 },
+  stallTimeout: {
+    type: 'string',
+    'x-unit': 'ms',
+    default: '60s',
+    description: 'Give up a connection that is silent, or only trickles, for so long.',
+  },
+});
+
 export const transferParams = group('Transfer', {
   concurrency: { type: 'integer', minimum: 1, maximum: 256, description: 'Connections at once, over all files.', default: 8 },
   partSize: { type: 'string', 'x-unit': 'bytes', description: 'Bytes of one range or part.', default: '16MiB' },
@@ -9,13 +20,7 @@ export const transferParams = group('Transfer', {
     'x-unit': 'bytes',
     description: 'Bytes per second that all connections together may take in, and as many out.',
   },
-  retries: { type: 'integer', minimum: 0, maximum: 100, description: 'Tries after the first, for what may pass.', default: 8 },
-  stallTimeout: {
-    type: 'string',
-    'x-unit': 'ms',
-    default: '60s',
-    description: 'Give up a connection that is silent, or only trickles, for so long.',
-  },
+  ...requestParams,
 });
 
 export const networkParams = group('Network', {
