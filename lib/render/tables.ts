@@ -47,54 +47,83 @@ function stepTable(steps: readonly Step[]): string {
   );
 }
 
+interface ParamRow {
+  name: string;
+  param: Param;
+  steps: Step[];
+}
+
 /** One table per group; a parameter that steps declare alike stands there once. */
 function paramTables(steps: readonly Step[]): string {
-  const groups = new Map<string, Map<string, { row: string[]; steps: string[] }>>();
+  const groups = new Map<string, Map<string, ParamRow>>();
   for (const step of steps) {
     for (const [name, param] of Object.entries(step.params.properties)) {
-      const heading = param['x-group'] ?? `Only ${step.name}`;
+      const heading = param['x-group'] ?? `Only ${shortName(step)}`;
       const rows = groups.get(heading) ?? groups.set(heading, new Map()).get(heading)!;
-      const row = paramRow(name, param, steps);
-      const key = JSON.stringify(row);
-      rows.set(key, { row, steps: [...(rows.get(key)?.steps ?? []), step.name] });
+      const key = JSON.stringify([name, param]);
+      const row = rows.get(key) ?? rows.set(key, { name, param, steps: [] }).get(key)!;
+      row.steps.push(step);
     }
   }
   return [...groups]
     .map(([heading, rows]) => {
-      const every = new Set([...rows.values()].flatMap((row) => row.steps));
-      const lines = [...rows.values()].map(({ row, steps: some }) => {
-        const [flag = '', env = '', fallback = '', text = ''] = row;
-        return [flag, env, fallback, some.length === every.size ? text : `${text} (${some.join(', ')})`];
-      });
-      return `**${heading}** (${[...every].join(', ')})\n\n${table(['flag', 'environment', 'default', ''], lines)}`;
+      const every = steps.filter((step) => [...rows.values()].some((row) => row.steps.includes(step)));
+      const which = heading.startsWith('Only ') ? undefined : whichOf(every, steps, 'all but');
+      return `**${heading}**${which === undefined ? '' : ` (${which})`}\n\n${table(
+        ['flag', 'environment', 'default', ''],
+        [...rows.values()].map((row) => paramCells(row, every)),
+      )}`;
     })
     .join('\n');
 }
 
-function paramRow(name: string, param: Param, steps: readonly Step[]): string[] {
-  const needing = steps.filter((step) => step.params.required.includes(name)).map((step) => step.name);
+function paramCells({ name, param, steps }: ParamRow, every: readonly Step[]): string[] {
   const names = [envName(name), ...(param['x-env'] ?? []), ...(param['x-file-env'] ?? [])];
   const fallback = defaultText(param);
-  const choices = param.enum ? ` One of ${param.enum.map(code).join(' ')}.` : '';
+  const needing = steps.filter((step) => step.params.required.includes(name));
+  const which = whichOf(steps, every, 'not');
+  const notes = [
+    param.description.replace(/\s*\n\s*/g, ' '),
+    ...(param.enum ? [`One of ${param.enum.map(code).join(' ')}.`] : []),
+    ...(needing.length === 0 ? [] : [needing.length === steps.length ? 'Needed.' : `Needed by ${listed(needing)}.`]),
+    ...(which === undefined ? [] : [`(${which})`]),
+  ];
   return [
     param['x-secret'] ? 'none: secret' : code(`--${kebab(name)}`),
     names.map(code).join(' '),
     fallback === '' ? '' : code(fallback),
-    param.description.replace(/\s*\n\s*/g, ' ') + choices + (needing.length > 0 ? ` Needed by ${needing.join(', ')}.` : ''),
+    notes.join(' '),
   ];
 }
 
+/** Names some of the steps, or those that are missing where they are fewer; undefined when it is all of them. */
+function whichOf(some: readonly Step[], all: readonly Step[], but: string): string | undefined {
+  const missing = all.filter((step) => !some.includes(step));
+  if (missing.length === 0) return undefined;
+  return missing.length < some.length ? `${but} ${listed(missing)}` : listed(some);
+}
+
+function listed(steps: readonly Step[]): string {
+  return steps.map(shortName).join(', ');
+}
+
+function shortName({ name, aliases }: Step): string {
+  return [name, ...aliases].reduce((a, b) => (b.length < a.length ? b : a));
+}
+
 function resultTable(steps: readonly Step[]): string {
-  const results = new Map<string, { description: string; steps: string[] }>();
+  const results = new Map<string, { name: string; description: string; steps: Step[] }>();
   for (const step of steps) {
     for (const [name, result] of Object.entries(step.results)) {
       const description = describeResult(result);
-      results.set(`${name}\n${description}`, { description, steps: [...(results.get(`${name}\n${description}`)?.steps ?? []), step.name] });
+      const key = JSON.stringify([name, description]);
+      const row = results.get(key) ?? results.set(key, { name, description, steps: [] }).get(key)!;
+      row.steps.push(step);
     }
   }
   return table(
     ['result', 'of', ''],
-    [...results].map(([key, { description, steps: some }]) => [code(key.split('\n')[0] ?? ''), some.join(', '), description]),
+    [...results.values()].map(({ name, description, steps: some }) => [code(name), listed(some), description]),
   );
 }
 

@@ -26,6 +26,6 @@ export const manifestParams = group('Workspace', {
   },
 });
 
-export const verifyParams = {
+export const verifyParams = group('Workspace', {
   verify: { type: 'boolean', description: 'Hash files that are there already again.', default: false },
-} as const;
+});
