@@ -105,6 +105,20 @@ describe('generated files', () => {
     await expect(fillMarkers(read('README.md'), renderTables(commands))).toMatchFileSnapshot('../README.md');
   });
 
+  test('README.md points to headings and files that are there', () => {
+    const text = read('README.md');
+    const all = (pattern: RegExp) => [...text.matchAll(pattern)].map(([, found = '']) => found);
+    const anchors = all(/^#+ (.+)$/gm).map((heading) =>
+      heading
+        .toLowerCase()
+        .replace(/[^\w -]/g, '')
+        .replaceAll(' ', '-'),
+    );
+    expect(all(/\]\(#([^)]+)\)/g).filter((link) => !anchors.includes(link))).toEqual([]);
+    expect(all(/`((?:workflows|tekton|test|lib|tasks)\/[\w./-]+)`/g).filter((path) => !existsSync(join(root, path)))).toEqual([]);
+    expect(text.split('<details>')).toHaveLength(text.split('</details>').length);
+  });
+
   test('a marker without a block, and a block without a marker, are faults', () => {
     const text = '<!-- generated:one -->\nold\n<!-- /generated:one -->\n';
     expect(fillMarkers(text, { one: 'new\n' })).toBe('<!-- generated:one -->\n\nnew\n\n<!-- /generated:one -->\n');
