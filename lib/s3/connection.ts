@@ -7,8 +7,10 @@ import { retry } from '../transfer/retry.ts';
 import type { ChecksumMode } from './checksums.ts';
 import { makeClient } from './client.ts';
 import { isOfClock, s3Error } from './errors.ts';
-import type { Conditions } from './probe.ts';
 import { quickWrite, type Write, type Written, writeUrl } from './quick-write.ts';
+
+/** How a store knows If-Match and If-None-Match on puts: not at all (`none`), as HTTP has it, or with an ETag without its quotes. */
+export type Conditions = 'none' | 'quoted' | 'bare';
 
 export interface S3Options {
   settings: S3Settings;

@@ -1,11 +1,4 @@
-import {
-  CopyObjectCommand,
-  DeleteObjectCommand,
-  GetObjectCommand,
-  HeadObjectCommand,
-  ListObjectsV2Command,
-  PutObjectCommand,
-} from '@aws-sdk/client-s3';
+import { CopyObjectCommand, DeleteObjectCommand, GetObjectCommand, HeadObjectCommand, ListObjectsV2Command } from '@aws-sdk/client-s3';
 import { StepError } from '../errors.ts';
 import { s3GetRange } from '../s3-get.ts';
 import {
@@ -23,10 +16,10 @@ import {
 } from '../store.ts';
 import { mapLimited } from '../transfer/pool.ts';
 import { bodyCrc32Base64, partHasBytes } from './checksums.ts';
-import { leaveUnsigned, type S3Connection } from './connection.ts';
+import type { S3Connection } from './connection.ts';
 import { isUnexplained, statusOf } from './errors.ts';
 import { Multiparts } from './multiparts.ts';
-import { type Prober, probeStore, type Tried } from './probe.ts';
+import { probeStore } from './probe.ts';
 import type { Write } from './quick-write.ts';
 import { checksumOf, copySource, objectInfo, quoted, unquoted } from './values.ts';
 
@@ -43,7 +36,7 @@ const cleanUpMs = 20_000;
 const deleteConnections = 8;
 
 /** The Store on an S3 bucket. */
-export class S3Store implements Store, Prober {
+export class S3Store implements Store {
   readonly uri: string;
   readonly limits: StoreLimits;
   readonly location: { endpoint?: string | undefined; region?: string | undefined };
@@ -68,7 +61,8 @@ export class S3Store implements Store, Prober {
     const { settings, checksum, log } = this.#s3.options;
     // AWS verifies and honours all of it (S3 user guide, "Checking object integrity", "Conditional requests").
     if (settings.aws) return { conditionalWrites: true };
-    const found = await probeStore(this, probeKey);
+    const found = await probeStore(this.#s3, probeKey);
+    await this.delete([probeKey]);
     if (checksum === 'auto') this.#s3.mode = found.verifiesCrc32 ? 'crc32' : 'sha256';
     this.#s3.conditions = found.conditions;
     log.debug({ ...found, mode: this.#s3.mode }, 'store probed');
@@ -209,34 +203,6 @@ export class S3Store implements Store, Prober {
       versionId: answer.VersionId,
       metadata,
     };
-  }
-
-  /** One put for the probe: with a crc32 header that may be wrong on purpose; tells what came of it instead of throwing. */
-  async tryPut(key: string, bytes: Uint8Array, options: { crc32?: string; ifNoneMatch?: '*'; ifMatch?: string }): Promise<Tried> {
-    const input = {
-      Bucket: this.#s3.bucket,
-      Key: key,
-      Body: bytes,
-      ContentLength: bytes.length,
-      ...this.#s3.encryption(),
-      ...(options.crc32 === undefined ? {} : { ChecksumCRC32: options.crc32 }),
-      ...(options.ifNoneMatch === undefined ? {} : { IfNoneMatch: options.ifNoneMatch }),
-      ...(options.ifMatch === undefined ? {} : { IfMatch: options.ifMatch }),
-    };
-    return await this.#s3.send(`probe ${key}`, async (client, sent): Promise<Tried> => {
-      const command = new PutObjectCommand(input);
-      if (options.crc32 !== undefined) leaveUnsigned(command);
-      try {
-        const { ETag } = await client.send(command, sent);
-        return { outcome: 'done', etag: unquoted(ETag) };
-      } catch (error) {
-        const { name, $metadata } = error as { name?: string; $metadata?: { httpStatusCode?: number } };
-        const status = $metadata?.httpStatusCode;
-        if (status === 412 || (status === 404 && name === 'NoSuchKey')) return { outcome: 'precondition' };
-        if (status === 400 || status === 501) return { outcome: 'refused' };
-        throw error;
-      }
-    });
   }
 
   beginMultipart(key: string, options: { size: number; partSize: number; metadata?: Record<string, string> }): Promise<MultipartUpload> {
