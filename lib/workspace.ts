@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { lstat, open, readdir, readFile, rename, rm, statfs } from 'node:fs/promises';
+import { lstat, readdir, readFile, rename, rm, statfs, writeFile } from 'node:fs/promises';
 import { dirname, isAbsolute, join, relative, resolve, sep } from 'node:path';
 import { messageOf, StepError } from './errors.ts';
 import { makeFolder } from './folders.ts';
@@ -69,13 +69,7 @@ export async function writeAtomically(path: string, bytes: Uint8Array | string):
   await sweepTemporaries(dirname(path));
   const temporary = `${path}.${temporaryName()}`;
   try {
-    const file = await open(temporary, 'w');
-    try {
-      await file.writeFile(bytes);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
+    await writeFile(temporary, bytes, { flush: true });
     await rename(temporary, path);
   } catch (error) {
     await rm(temporary, { force: true });

@@ -1,12 +1,11 @@
-import { mkdir, open, readFile, rename, rmdir } from 'node:fs/promises';
+import { mkdir, readFile, rename, rmdir, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { makeFolder } from '../folders.ts';
 import { temporaryName } from '../temporary.ts';
 
 /** Writes JSON so that a reader sees all of it or none. */
 export async function writeJson(temporary: string, path: string, value: unknown): Promise<void> {
-  const file = await open(temporary, 'w');
-  await file.writeFile(JSON.stringify(value)).finally(() => file.close());
+  await writeFile(temporary, JSON.stringify(value));
   await renameInto(temporary, path);
 }
 

@@ -1,6 +1,6 @@
 import { createHash } from 'node:crypto';
 import type { Stats } from 'node:fs';
-import { link, mkdir, open, readdir, rm, stat } from 'node:fs/promises';
+import { link, mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ownHolder } from '../holder.ts';
@@ -87,8 +87,7 @@ export class FolderObjects {
   async locked<T>(key: string, work: () => Promise<T>): Promise<T> {
     const temporary = await this.temporary();
     const lock = join(this.own, 'locks', lockName(key));
-    const file = await open(temporary, 'w');
-    await file.writeFile(JSON.stringify(ownHolder())).finally(() => file.close());
+    await writeFile(temporary, JSON.stringify(ownHolder()));
     try {
       for (;;) {
         await mkdir(dirname(lock), { recursive: true });

@@ -1,5 +1,5 @@
 import { constants } from 'node:fs';
-import { copyFile, open, readdir, readFile, rm, utimes } from 'node:fs/promises';
+import { copyFile, open, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { StepError } from '../errors.ts';
@@ -87,13 +87,7 @@ export class FolderStore implements Store {
 
   async put(key: string, bytes: Uint8Array, { condition, metadata = {} }: PutOptions = {}): Promise<ObjectInfo> {
     const temporary = await this.#objects.temporary();
-    const file = await open(temporary, 'w');
-    try {
-      await file.writeFile(bytes);
-      await file.sync();
-    } finally {
-      await file.close();
-    }
+    await writeFile(temporary, bytes, { flush: true });
     return await this.#objects.place(temporary, key, metadata, condition);
   }
 
