@@ -1,10 +1,14 @@
-import { constants, fstatSync } from 'node:fs';
-import { type FileHandle, open, realpath } from 'node:fs/promises';
+import { close, closeSync, constants, fstatSync, open, openSync, read } from 'node:fs';
+import { realpath } from 'node:fs/promises';
 import { basename, dirname, join, sep } from 'node:path';
+import { promisify } from 'node:util';
 import { kindOf, messageOf, StepError } from '../errors.ts';
 import type { Expected } from '../integrity.ts';
 import type { ByteSource } from '../publish/send.ts';
 import { safeJoin } from '../workspace.ts';
+import { QuickCalls } from './quick-calls.ts';
+
+const [openLater, readLater, closeLater] = [promisify(open), promisify(read), promisify(close)];
 
 /** Where a file of a model's folder is, links inside that folder followed. Throws `refused` when one leads out, `not-found` when it is missing. */
 export async function placeOf(filesDir: string, path: string, realFolder = () => realpath(filesDir)): Promise<string> {
@@ -29,34 +33,58 @@ export function openFilesOf(filesDir: string): (file: Expected) => Promise<ByteS
     folders.set(path, real);
     return real;
   };
-  const plainFile = async (path: string) => await openPlain(join(await realFolder(dirname(path)), basename(path)));
-  const anyFile = async (path: string) => await openPlain(await placeOf(filesDir, path, () => realFolder('.')));
+  const calls = new QuickCalls();
+  const plainFile = async (path: string) => await openPlain(calls, join(await realFolder(dirname(path)), basename(path)));
+  const anyFile = async (path: string) => await openPlain(calls, await placeOf(filesDir, path, () => realFolder('.')));
   // Where it is no plain file the long way follows its links, or tells what is wrong.
-  return async (file) => sourceOf(await plainFile(file.path).catch(() => anyFile(file.path)), file);
+  return async (file) => sourceOf(await plainFile(file.path).catch(() => anyFile(file.path)), file, calls);
 }
 
-async function openPlain(path: string): Promise<FileHandle> {
-  return await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+async function openPlain(calls: QuickCalls, path: string): Promise<number> {
+  // A pipe that nobody writes into would wait for its writer.
+  const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
+  return await calls.call(
+    () => openSync(path, flags),
+    async () => await openLater(path, flags),
+  );
 }
 
-async function sourceOf(file: FileHandle, { path, size }: Expected): Promise<ByteSource> {
+async function sourceOf(fd: number, { path, size }: Expected, calls: QuickCalls): Promise<ByteSource> {
+  // The number is another file's once it is closed: not before the last read is back, and only once.
+  const reading = new Set<Promise<unknown>>();
+  let closed: Promise<void> | undefined;
+  const end = async () => {
+    await Promise.allSettled(reading);
+    await calls.call(
+      () => closeSync(fd),
+      async () => await closeLater(fd),
+    );
+  };
+  const readSome = async (into: Buffer, done: number, position: number): Promise<number> => {
+    const some = readLater(fd, into, done, into.length - done, position);
+    reading.add(some);
+    return (await some.finally(() => reading.delete(some))).bytesRead;
+  };
   // At once: what was just opened is known, and a turn of a thread costs more than the answer.
-  const info = fstatSync(file.fd);
+  const info = fstatSync(fd);
   if (!info.isFile() || info.size !== size) {
-    await file.close();
+    await end();
     throw new StepError('integrity', `failed to read ${path}: it has ${info.size} bytes, the manifest says ${size}`, {
       hint: 'run download again with --verify, with the same --workspace',
     });
   }
   return {
     async read(offset, into) {
-      let done = 0;
-      while (done < into.length) {
-        const { bytesRead } = await file.read(into, done, into.length - done, offset + done);
+      for (let done = 0; done < into.length; ) {
+        if (closed !== undefined) throw new StepError('bug', `failed to read ${path}: it is closed`);
+        const bytesRead = await readSome(into, done, offset + done);
         if (bytesRead === 0) throw new StepError('integrity', `failed to read ${path}: it became shorter while it was read`);
         done += bytesRead;
       }
     },
-    close: () => file.close(),
+    async close() {
+      closed ??= end();
+      await closed;
+    },
   };
 }
