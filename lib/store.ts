@@ -79,6 +79,8 @@ export interface Store {
   /** `s3://bucket` or `file:///folder`: with `/<prefix>/` behind it the model's URI. */
   readonly uri: string;
   readonly limits: StoreLimits;
+  /** How long (ms) its quickest answer so far took. */
+  readonly latencyMs: number;
   /** True when a put goes with a crc32: known beforehand it need not be computed by itself. */
   readonly wantsCrc32: boolean;
   /** What the registry is told: endpoint and region, where there are any. */

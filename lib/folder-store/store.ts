@@ -26,6 +26,7 @@ import { FolderObjects } from './objects.ts';
 export class FolderStore implements Store {
   readonly uri: string;
   readonly location = {};
+  readonly latencyMs = 0;
   readonly wantsCrc32 = false;
   readonly limits = {
     maxPut: Number.MAX_SAFE_INTEGER,

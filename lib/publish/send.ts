@@ -8,7 +8,7 @@ import { type BufferPool, sizeForAll } from '../transfer/buffers.ts';
 import { moveParts } from '../transfer/parts.ts';
 import { type Brought, marksOf, rightSha256 } from './inventory.ts';
 import type { SendFile } from './options.ts';
-import { cutting, partSizeFor } from './part-size.ts';
+import { buffersFor, cutting, partSizeFor } from './part-size.ts';
 import type { RecordFile } from './recorded.ts';
 import type { OpenedUpload, Uploads } from './uploads.ts';
 
@@ -40,9 +40,10 @@ export interface SenderOptions {
 export function makeSender(options: SenderOptions): SendFile {
   // More files may be on their way than there are connections, so that one is read while another is sent; large ones have their parts for that.
   const large = new Budget(options.connections.total);
-  const { connections, buffers, store } = options;
-  const cut = cutting(options.partSize, buffers.total, connections.total);
+  const { connections, sources, buffers, store } = options;
   return async (file, key, uploads, signal) => {
+    // How far the store is, what was asked of it before has told.
+    const cut = cutting(options.partSize, buffers.total, buffersFor(store, connections.total, sources.total));
     const partSize = partSizeFor(file.size, cut, store.limits);
     const whole = file.size <= partSize;
     const leave = whole ? () => {} : await large.take(1, signal);

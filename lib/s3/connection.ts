@@ -36,6 +36,8 @@ export class S3Connection {
   mode: ChecksumMode;
   /** How If-Match and If-None-Match go out with writes; `none` once a probe has told that they are ignored or refused. */
   conditions: Conditions = 'quoted';
+  /** How long (ms) the quickest answer so far took. */
+  latencyMs = Number.POSITIVE_INFINITY;
   #client: Promise<S3Client> | undefined;
   /** Where the SDK's requests go; undefined until the first. */
   #origin: string | undefined;
@@ -54,6 +56,7 @@ export class S3Connection {
   detached(signal: AbortSignal, retries: number): S3Connection {
     const connection = new S3Connection({ ...this.options, signal, retries, checksum: this.mode });
     connection.conditions = this.conditions;
+    connection.latencyMs = this.latencyMs;
     return connection;
   }
 
@@ -66,7 +69,13 @@ export class S3Connection {
   async send<T>(doing: string, work: (client: S3Client, sent: Sent) => Promise<T>): Promise<T> {
     const { retries, signal, log } = this.options;
     return await retry({ retries, signal, log, what: `${doing} in ${this.uri}` }, async () => {
-      const ask = async () => await work(await this.#connect(), { abortSignal: signal });
+      const ask = async () => {
+        const client = await this.#connect();
+        const began = performance.now();
+        const found = await work(client, { abortSignal: signal });
+        this.latencyMs = Math.min(this.latencyMs, performance.now() - began);
+        return found;
+      };
       try {
         // The client signs by the store's clock from then on.
         return await ask().catch((error) => (isOfClock(error) ? ask() : Promise.reject(error)));

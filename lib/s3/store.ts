@@ -124,6 +124,10 @@ export class S3Store implements Store {
     await s3GetRange(key, offset, into, { ...this.#s3.options, signal: ended }, options);
   }
 
+  get latencyMs(): number {
+    return this.#s3.latencyMs;
+  }
+
   get wantsCrc32(): boolean {
     return this.#s3.mode === 'crc32';
   }
