@@ -73,7 +73,7 @@ export class Registry {
 
   /** The record that holds an externalId; on MySQL those that differ by case only are one. */
   async findByExternalId(kind: Kind, externalId: string): Promise<Entry | undefined> {
-    const is = (entry: Entry) => entry.externalId?.toLowerCase() === externalId.toLowerCase();
+    const is = (entry: Entry) => String(entry.externalId).toLowerCase() === externalId.toLowerCase();
     if (!/^[\x20-\x7e]+$/.test(externalId)) return (await this.list(kind)).find(is);
     const found = await this.#one(kind, new URLSearchParams({ externalId }));
     return found && is(found) ? found : undefined;
