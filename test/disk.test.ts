@@ -311,7 +311,7 @@ describe('a workspace', () => {
     const workspace = join(dir, 'workspace');
     const running = downloadTo(workspace);
     while (hub.cdn.requests.length === 0) await new Promise((resolve) => setTimeout(resolve, 5));
-    await rm(workspace, { recursive: true });
+    await rm(workspace, { recursive: true, maxRetries: 5 });
     opened.resolve();
     const { exitCode, stderr } = await running;
     expect([exitCode, stderr]).toEqual([5, expect.stringContaining('failed to')]);
