@@ -65,17 +65,18 @@ export class HashThread {
 
   /** The crc32 (IEEE 802.3) of bytes, under the same terms as a hash's. */
   async crc32(bytes: Uint8Array): Promise<number> {
-    try {
-      return Number(await this.#run({ crc32: bytes }));
-    } finally {
-      this.#rest();
-    }
+    return Number(await this.#runAlone({ crc32: bytes }));
   }
 
   /** All digests of bytes that are there whole, in one turn; under the same terms as a hash's. */
   async digests(bytes: Uint8Array, wantsCrc32: boolean): Promise<Digests> {
+    return (await this.#runAlone({ whole: bytes, wantsCrc32 })) as Digests;
+  }
+
+  /** Work that is no part of a hash. */
+  async #runAlone(job: Work): Promise<Found> {
     try {
-      return (await this.#run({ whole: bytes, wantsCrc32 })) as Digests;
+      return await this.#run(job);
     } finally {
       this.#rest();
     }

@@ -45,7 +45,7 @@ async function openPlain(calls: QuickCalls, path: string): Promise<number> {
   const flags = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
   return await calls.call(
     () => openSync(path, flags),
-    async () => await openLater(path, flags),
+    () => openLater(path, flags),
   );
 }
 
@@ -57,7 +57,7 @@ async function sourceOf(fd: number, { path, size }: Expected, calls: QuickCalls)
     await Promise.allSettled(reading);
     await calls.call(
       () => closeSync(fd),
-      async () => await closeLater(fd),
+      () => closeLater(fd),
     );
   };
   const readSome = async (into: Buffer, done: number, position: number): Promise<number> => {

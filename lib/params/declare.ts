@@ -99,3 +99,6 @@ export function envName(name: string): string {
 export function firstSentence(description: string): string {
   return description.split('\n\n')[0] ?? '';
 }
+
+/** A parameter that is a sha256 in bare hex. */
+export const sha256Shape = { type: 'string', pattern: '^[0-9a-f]{64}$', 'x-shape': 'a sha256 of 64 hex digits' } as const;

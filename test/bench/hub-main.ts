@@ -8,12 +8,7 @@ import { type DataSet, filesOf } from './data-sets.ts';
 async function main(): Promise<void> {
   const hub = new FakeHub({ ...(process.env.PUBLIC_CDN_URL && { publicCdnUrl: process.env.PUBLIC_CDN_URL }) });
   for (const set of JSON.parse(process.argv[2] ?? '[]') as DataSet[]) hub.addRepo({ id: set.repo, files: filesOf(set) });
-  for (const server of [hub.hub, hub.cdn]) {
-    // Nobody looks at what was asked: it would only grow.
-    server.onDone = () => {
-      server.requests.length = 0;
-    };
-  }
+  for (const server of [hub.hub, hub.cdn]) server.forgetRequests();
   await hub.listen({ cdnPort: Number(process.env.CDN_PORT || 0) });
   process.stdout.write(`${JSON.stringify({ origin: hub.origin, cdn: hub.cdn.origin })}\n`);
 }

@@ -96,6 +96,13 @@ export class FakeServer {
     };
   }
 
+  /** Keeps no record of requests that are over: where nobody looks at what was asked, it would only grow. */
+  forgetRequests(): void {
+    this.onDone = () => {
+      this.requests.length = 0;
+    };
+  }
+
   clearFaults(): void {
     this.#faults.length = 0;
   }

@@ -1,4 +1,4 @@
-import { group } from '../declare.ts';
+import { group, sha256Shape } from '../declare.ts';
 
 /** Same for every try of one run. */
 export const runParams = group('Publishing', {
@@ -16,10 +16,5 @@ export const waitParams = group('Waiting', {
 
 export const planParams = group('Plan', {
   plan: { type: 'string', description: "Key of a plan, as the plan step's result gives it." },
-  planSha256: {
-    type: 'string',
-    pattern: '^[0-9a-f]{64}$',
-    'x-shape': 'a sha256 of 64 hex digits',
-    description: 'Digest that the plan must have.',
-  },
+  planSha256: { ...sha256Shape, description: 'Digest that the plan must have.' },
 });

@@ -1,4 +1,4 @@
-import { group } from '../declare.ts';
+import { group, sha256Shape } from '../declare.ts';
 
 export const workspaceParams = group('Workspace', {
   workspace: {
@@ -18,12 +18,7 @@ export const workspaceParams = group('Workspace', {
 
 export const manifestParams = group('Workspace', {
   manifest: { type: 'string', description: "Manifest to work on, as an earlier step's result gives it (default: the newest)." },
-  manifestSha256: {
-    type: 'string',
-    pattern: '^[0-9a-f]{64}$',
-    'x-shape': 'a sha256 of 64 hex digits',
-    description: 'Digest that the manifest must have.',
-  },
+  manifestSha256: { ...sha256Shape, description: 'Digest that the manifest must have.' },
 });
 
 export const verifyParams = group('Workspace', {

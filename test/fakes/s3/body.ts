@@ -145,7 +145,8 @@ function expectedLength(call: Call, payload: string, streaming: boolean): number
   if (payload.endsWith('-TRAILER') && call.settings.checksums === 'refused') {
     throw new S3Error('NotImplemented', { Header: 'x-amz-trailer' });
   }
-  const text = call.header(discardedHeader) ?? call.header(streaming ? 'x-amz-decoded-content-length' : 'content-length');
+  const gone = discarded(call);
+  const text = gone > 0 ? String(gone) : call.header(streaming ? 'x-amz-decoded-content-length' : 'content-length');
   if (text === undefined && !streaming && call.header('transfer-encoding') !== undefined) {
     throw new S3Error('NotImplemented', { Header: 'Transfer-Encoding' });
   }
