@@ -8,7 +8,7 @@ import { agents } from './network.ts';
 import { s3Hint, s3Kind } from './s3/codes.ts';
 import { hasObjectHeaders, NoS3, noS3Hint } from './s3/foreign.ts';
 import { regionOf, type S3Settings } from './s3-settings.ts';
-import { signed } from './s3-signature.ts';
+import { encodeSigned, signed } from './s3-signature.ts';
 import { PreconditionFailed, type RangeOptions } from './store.ts';
 import { retry, retryAfterMs } from './transfer/retry.ts';
 
@@ -144,7 +144,7 @@ export function objectUrl(key: string, { endpoint, bucket, pathStyle }: S3Settin
   const china = region.startsWith('cn-') ? '.cn' : '';
   const url = new URL(endpoint ?? `https://s3.${region}.amazonaws.com${china}`);
   if (!pathStyle) url.hostname = `${bucket}.${url.hostname}`;
-  const parts = [...(pathStyle ? [bucket] : []), ...key.split('/')].map(encodeKeyPart);
+  const parts = [...(pathStyle ? [bucket] : []), ...key.split('/')].map(encodeSigned);
   url.pathname = `${url.pathname.replace(/\/+$/, '')}/${parts.join('/')}`;
   return url;
 }
@@ -163,11 +163,6 @@ function failure(doing: string, url: URL, { status, headers }: HttpAnswer, code:
     hint: s3Hint(code, kind),
     retryAfterMs: retryAfterMs(headers['retry-after']),
   });
-}
-
-/** RFC 3986: everything but unreserved signs, as S3's signature wants it. */
-function encodeKeyPart(part: string): string {
-  return encodeURIComponent(part).replace(/[!'()*]/g, (sign) => `%${sign.charCodeAt(0).toString(16).toUpperCase()}`);
 }
 
 /** The text of an element in S3's error document; empty when it is none. */

@@ -1,4 +1,4 @@
-import { createHash, createHmac, type Hash, type Hmac } from 'node:crypto';
+import { createHmac, hash } from 'node:crypto';
 import { credentialsOf, type S3Settings } from './s3-settings.ts';
 
 export interface Unsigned {
@@ -7,56 +7,69 @@ export interface Unsigned {
   headers: Record<string, string>;
 }
 
-/** The headers of a request to S3 with its signature (version 4) among them. The signer is loaded when it is first needed: most of a small program's start would be it. */
+const algorithm = 'AWS4-HMAC-SHA256';
+
+/**
+ * The headers of a request to S3 with its signature among them (AWS documentation, "Create a signed AWS API request"; S3 takes the path as it is
+ * sent, without a second encoding). Header names are lower case; a body is signed for only where its sha256 is among them. Our own, because AWS's signer
+ * takes 65 us a request where this takes 15, which is a twentieth of what a small file costs.
+ */
 export async function signed(
   { method, url, headers }: Unsigned,
   { settings, region, signingDate }: { settings: S3Settings; region: string; signingDate: Date },
 ): Promise<Record<string, string>> {
-  const { SignatureV4 } = await import('@smithy/signature-v4');
-  const { expiration: _, ...credentials } = await credentialsOf(settings);
-  // S3's own signature takes the path as it is sent, without a second encoding.
-  const signer = new SignatureV4({ service: 's3', region, credentials, sha256: Sha256, uriEscapePath: false });
-  const { protocol, hostname, host, pathname, port, searchParams } = url;
-  const request = {
-    method,
-    protocol,
-    hostname,
-    path: pathname,
-    query: Object.fromEntries(searchParams),
-    headers: { host, ...headers },
-    ...(port ? { port: Number(port) } : {}),
+  const { accessKeyId, secretAccessKey, sessionToken } = await credentialsOf(settings);
+  const timestamp = signingDate.toISOString().replace(/[-:]|\.\d+/g, '');
+  const date = timestamp.slice(0, 8);
+  const scope = `${date}/${region}/s3/aws4_request`;
+  const all: Record<string, string> = {
+    host: url.host,
+    'x-amz-content-sha256': hash('sha256', ''),
+    ...headers,
+    'x-amz-date': timestamp,
+    ...(sessionToken === undefined ? {} : { 'x-amz-security-token': sessionToken }),
   };
-  return (await signer.sign(request, { signingDate })).headers;
+  // Proxies may change the agent on the way.
+  const names = Object.keys(all).filter((name) => name !== 'user-agent');
+  names.sort();
+  const lines = names.map((name) => `${name}:${all[name]?.trim().replace(/\s+/g, ' ')}\n`).join('');
+  const signedHeaders = names.join(';');
+  const request = [method, url.pathname, canonicalQuery(url), lines, signedHeaders, all['x-amz-content-sha256']].join('\n');
+  const toSign = [algorithm, timestamp, scope, hash('sha256', request)].join('\n');
+  const signature = createHmac('sha256', signingKey(secretAccessKey, date, region))
+    .update(toSign)
+    .digest('hex');
+  return {
+    ...all,
+    authorization: `${algorithm} Credential=${accessKeyId}/${scope}, SignedHeaders=${signedHeaders}, Signature=${signature}`,
+  };
 }
 
-/** Node's own hash in the form that the signer asks for. */
-class Sha256 {
-  readonly #secret: Buffer | undefined;
-  #hash: Hash | Hmac;
-
-  constructor(secret?: string | ArrayBuffer | ArrayBufferView) {
-    this.#secret = secret === undefined ? undefined : bufferOf(secret);
-    this.#hash = this.#start();
-  }
-
-  update(data: string | ArrayBuffer | ArrayBufferView): void {
-    this.#hash.update(bufferOf(data));
-  }
-
-  async digest(): Promise<Uint8Array> {
-    return this.#hash.digest();
-  }
-
-  reset(): void {
-    this.#hash = this.#start();
-  }
-
-  #start(): Hash | Hmac {
-    return this.#secret === undefined ? createHash('sha256') : createHmac('sha256', this.#secret);
-  }
+function canonicalQuery({ search, searchParams }: URL): string {
+  if (search === '') return '';
+  const pairs = [...searchParams].map((pair) => pair.map(encodeSigned) as [string, string]);
+  pairs.sort(([a, x], [b, y]) => (a === b ? compare(x, y) : compare(a, b)));
+  return pairs.map((pair) => pair.join('=')).join('&');
 }
 
-function bufferOf(data: string | ArrayBuffer | ArrayBufferView): Buffer {
-  if (typeof data === 'string') return Buffer.from(data);
-  return ArrayBuffer.isView(data) ? Buffer.from(data.buffer, data.byteOffset, data.byteLength) : Buffer.from(data);
+function compare(a: string, b: string): number {
+  return a < b ? -1 : Number(a > b);
+}
+
+/** RFC 3986: everything but unreserved signs, as S3's signature wants it. */
+export function encodeSigned(text: string): string {
+  return encodeURIComponent(text).replace(/[!'()*]/g, (sign) => `%${sign.charCodeAt(0).toString(16).toUpperCase()}`);
+}
+
+/** The last one: it is the same for all requests of a day by the same credentials. */
+let last: { of: string; key: Buffer } | undefined;
+
+function signingKey(secret: string, date: string, region: string): Buffer {
+  const of = `${date}/${region}/${secret}`;
+  if (last?.of !== of) {
+    const steps = [date, region, 's3', 'aws4_request'];
+    const key = steps.reduce<string | Buffer>((from, step) => createHmac('sha256', from).update(step).digest(), `AWS4${secret}`);
+    last = { of, key: key as Buffer };
+  }
+  return last.key;
 }
