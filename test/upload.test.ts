@@ -156,7 +156,7 @@ describe('upload', () => {
     ['SlowDown on a part', { on: /^PUT .*partNumber=2/, times: 2, answer: s3Answer('SlowDown', { headers: { 'retry-after': '0' } }) }],
     ['too many requests', { on: /^PUT .*config\.json/, times: 2, answer: { status: 429, headers: { 'retry-after': '0' } } }],
     // Those that waited for their next request end without a try.
-    ['a connection reset', { on: /^PUT .*partNumber=1/, times: 4, cutAfter: -1 }],
+    ['a connection reset', { on: /^PUT .*partNumber=1/, times: 8, cutAfter: -1 }],
     ['an answer that is cut', { on: /^GET .*list-type=2/, times: 2, cutAfter: 20 }],
     ['bytes that came wrong', { on: /^PUT .*partNumber=3/, answer: s3Answer('BadDigest') }],
     ['an internal error when a multipart is begun', { on: /^POST .*uploads/, times: 2, answer: s3Answer('InternalError') }],

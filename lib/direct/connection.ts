@@ -1,31 +1,28 @@
 import type { OnReadOpts, Socket } from 'node:net';
 import { StepError } from '../errors.ts';
-import { type Rate, TrickleWatch } from '../transfer/rate.ts';
-import { type Head, parseHead, requestText } from './message.ts';
+import type { Pace } from '../transfer/pace.ts';
+import { pieceBytes, TrickleWatch } from '../transfer/rate.ts';
+import { HeadText } from './head-text.ts';
+import type { Head } from './message.ts';
+import { BadAnswer, type MakeReader, type Reader } from './reader.ts';
 
-export interface DirectRequest {
-  headers: Record<string, string>;
-  /** Where the body goes. */
-  into: Buffer;
-  /** Judges the head: true to read the body, false to let it go; what it throws ends the request. */
-  accept: (head: Head) => boolean;
-  onBytes: (bytes: number) => void;
+export interface Message {
+  url: string;
+  /** All before the body. */
+  text: string;
+  body?: Uint8Array | undefined;
+  reader: MakeReader;
   signal: AbortSignal;
-  /** ms. */
+  /** ms without a byte after which it is given up; so long each piece of a body may take, and the floor rate be missed. */
   stallTimeout: number;
 }
 
-/** A body that nobody wants is read to its end up to this many bytes: cheaper than another connection. */
-const skipLimit = 64 * 1024;
-/** Heads over this many bytes are no good ones (node:http refuses them over 16 KiB). */
-const headLimit = 64 * 1024;
-
-interface Exchange extends DirectRequest {
+interface Exchange {
   url: string;
+  reader: Reader;
+  stallTimeout: number;
   resolve: (head: Head | undefined) => void;
   reject: (error: unknown) => void;
-  /** The body is read only to get behind it. */
-  skipping?: boolean;
 }
 
 /** One connection, for one request at a time. */
@@ -34,61 +31,63 @@ export class Connection {
   reusable = false;
   /** True once a byte of the last request's answer has come. */
   answered = false;
+  /** True once all of the last request has been taken by the system. */
+  sent = false;
+  /** True when the last request failed because the other side closed the connection. */
+  cut = false;
   readonly #socket: Socket;
   readonly #ready: Promise<void>;
+  readonly #heads = new HeadText();
+  readonly #pace: Pick<Pace, 'in' | 'out'>;
   #exchange: Exchange | undefined;
-  /** What has come of a head. */
-  readonly #text = Buffer.allocUnsafe(headLimit);
-  #textLength = 0;
-  /** What is still to be filled of a body. */
-  #body: Buffer | undefined;
-  #head: Head | undefined;
-  readonly #rate: Rate;
   #watch: TrickleWatch | undefined;
   #pause: NodeJS.Timeout | undefined;
 
-  constructor(rate: Rate, open: (onread: OnReadOpts) => { socket: Socket; ready: string }, onClose: () => void) {
+  constructor(pace: Pick<Pace, 'in' | 'out'>, open: (onread: OnReadOpts) => { socket: Socket; ready: string }, onClose: () => void) {
     const { socket, ready } = open({
       // Asked for before each read: it is never shorter than a byte, and never longer than what is to be filled.
-      buffer: () => this.#body ?? this.#text.subarray(this.#textLength),
+      buffer: () => this.#exchange?.reader.room() ?? this.#heads.room,
       callback: (bytes) => {
         this.#received(bytes);
         return this.#goOn(bytes);
       },
     });
-    this.#rate = rate;
+    this.#pace = pace;
     this.#socket = socket;
     this.#ready = new Promise((resolve) => socket.once(ready, resolve));
     socket.setNoDelay(true);
-    socket.on('error', (error) => this.#fail(error));
-    socket.on('end', () => this.#fail(closed(this.#shown)));
+    socket.on('error', (error: Error & { code?: string }) => {
+      this.cut = ['ECONNRESET', 'EPIPE'].includes(error.code ?? '');
+      this.#fail(error);
+    });
+    socket.on('end', () => this.#closed());
     socket.on('close', () => {
       onClose();
-      this.#fail(closed(this.#shown));
+      this.#closed();
     });
-    socket.on('timeout', () => {
-      const seconds = Math.round((this.#exchange?.stallTimeout ?? 0) / 1000);
-      this.#fail(new StepError('transient', `failed to read ${this.#shown}: silent for ${seconds} s`));
-    });
+    socket.on('timeout', () => this.#stalled('silent'));
   }
 
-  async get(target: URL, request: DirectRequest): Promise<Head | undefined> {
-    const text = requestText(target, request.headers);
-    const { signal, stallTimeout } = request;
+  /**
+   * Sends one request and reads its answer; undefined when that has another form than its reader takes. Throws the system's errors, `transient` for what is
+   * cut, silent or contradicts itself, and what the reader throws.
+   */
+  async exchange({ url, text, body, reader, signal, stallTimeout }: Message): Promise<Head | undefined> {
     this.reusable = false;
     this.answered = false;
+    this.sent = false;
+    this.cut = false;
+    this.#watch = undefined;
     const onAbort = () => this.#fail(signal.reason);
     try {
       return await new Promise<Head | undefined>((resolve, reject) => {
-        this.#exchange = { ...request, url: target.href, resolve, reject };
-        this.#watch = new TrickleWatch(stallTimeout);
+        const exchange = { url, reader: reader(this.#heads, url), stallTimeout, resolve, reject };
+        this.#exchange = exchange;
         if (signal.aborted) return onAbort();
         signal.addEventListener('abort', onAbort, { once: true });
-        if (this.#socket.destroyed)
-          return this.#fail(new StepError('transient', `failed to reach ${this.#shown}: the connection was closed`));
+        if (this.#socket.destroyed) return this.#closed();
         this.#socket.setTimeout(stallTimeout);
-        // Not before TLS has verified the other side.
-        void this.#ready.then(() => this.#socket.write(text, 'latin1'));
+        void this.#send(exchange, text, body);
       });
     } finally {
       signal.removeEventListener('abort', onAbort);
@@ -97,6 +96,36 @@ export class Connection {
 
   destroy(): void {
     this.#socket.destroy();
+  }
+
+  /** Never throws: what fails ends the exchange. */
+  async #send(exchange: Exchange, text: string, body: Uint8Array = new Uint8Array()): Promise<void> {
+    // Not before TLS has verified the other side.
+    await this.#ready;
+    for (let at = 0; at === 0 || at < body.length; at += pieceBytes) {
+      const piece = body.subarray(at, at + pieceBytes);
+      const pauseMs = piece.length === 0 ? 0 : Math.min(this.#pace.out.count(piece.length), exchange.stallTimeout / 2);
+      if (pauseMs >= 1) await new Promise((resolve) => setTimeout(resolve, pauseMs));
+      // What is answered already is not sent any more.
+      if (this.#exchange !== exchange) return;
+      await this.#write(exchange, at === 0 ? text : '', piece);
+    }
+    if (this.#exchange === exchange) this.sent = true;
+  }
+
+  async #write({ stallTimeout }: Exchange, text: string, piece: Uint8Array): Promise<void> {
+    const timer = setTimeout(() => this.#stalled('hardly moving'), stallTimeout);
+    await new Promise((resolve) => {
+      this.#socket.cork();
+      // Called in any case, with an error when the connection has ended.
+      if (piece.length === 0) this.#socket.write(text, 'latin1', resolve);
+      else {
+        if (text !== '') this.#socket.write(text, 'latin1');
+        this.#socket.write(piece, resolve);
+      }
+      this.#socket.uncork();
+    });
+    clearTimeout(timer);
   }
 
   get #shown(): string {
@@ -113,85 +142,53 @@ export class Connection {
       return;
     }
     this.answered = true;
+    this.#watch ??= new TrickleWatch(exchange.stallTimeout);
+    if (this.#watch.isTrickling(bytes)) {
+      this.#stalled('only trickling');
+      return;
+    }
     try {
-      if (this.#watch?.isTrickling(bytes)) {
-        const seconds = Math.round(exchange.stallTimeout / 1000);
-        throw new StepError('transient', `failed to read ${this.#shown}: only trickling for ${seconds} s`);
-      }
-      if (this.#body) this.#filled(exchange, bytes);
-      else this.#readHead(exchange, bytes);
+      const ended = exchange.reader.took(bytes);
+      if (ended) this.#end(ended.head, ended.reusable);
     } catch (error) {
-      this.#fail(error);
+      this.#fail(error instanceof BadAnswer ? new StepError('transient', `failed to read ${this.#shown}: ${error.message}`) : error);
     }
   }
 
   /** False while there is a pause: the socket is not read until it is over. */
   #goOn(bytes: number): boolean {
-    const pauseMs = Math.min(this.#rate.count(bytes), (this.#exchange?.stallTimeout ?? 0) / 2);
+    const pauseMs = Math.min(this.#pace.in.count(bytes), (this.#exchange?.stallTimeout ?? 0) / 2);
     if (pauseMs < 1) return true;
     this.#watch?.paused(pauseMs);
     this.#pause = setTimeout(() => this.#socket.resume(), pauseMs);
     return false;
   }
 
-  #readHead(exchange: Exchange, bytes: number): void {
-    this.#textLength += bytes;
-    for (;;) {
-      const text = this.#text.subarray(0, this.#textLength);
-      const end = text.indexOf('\r\n\r\n');
-      if (end < 0 && text.length < headLimit) return;
-      const head = end < 0 ? undefined : parseHead(text.toString('latin1', 0, end), exchange.url);
-      if (head === undefined) {
-        this.#end(undefined, false);
-        return;
-      }
-      head.remoteAddress = this.#socket.remoteAddress;
-      const rest = text.subarray(end + 4);
-      if (head.status >= 200) {
-        this.#begin(exchange, head, rest);
-        return;
-      }
-      // 1xx: the answer itself comes behind it.
-      this.#textLength = rest.copy(this.#text);
-    }
-  }
-
-  #begin(exchange: Exchange, head: Head, rest: Buffer): void {
-    const { 'content-length': length = '', 'transfer-encoding': coding } = head.headers;
-    const plain = coding === undefined && /^\d+$/.test(length);
-    let body = exchange.into.subarray(0, Number(length));
-    if (!exchange.accept(head)) {
-      if (!plain || Number(length) > skipLimit) {
-        this.#end(head, false);
-        return;
-      }
-      exchange.skipping = true;
-      body = Buffer.allocUnsafe(Number(length));
-    } else if (!plain || Number(length) > exchange.into.length) {
-      this.#end(undefined, false);
-      return;
-    }
-    const come = rest.copy(body);
-    if (rest.length > body.length) throw new StepError('transient', `failed to read ${this.#shown}: more came than Content-Length says`);
-    this.#textLength = 0;
-    this.#head = head;
-    this.#body = body;
-    this.#filled(exchange, come);
-  }
-
-  #filled(exchange: Exchange, bytes: number): void {
-    const left = this.#body?.subarray(bytes);
-    if (bytes > 0 && !exchange.skipping) exchange.onBytes(bytes);
-    this.#body = left;
-    if (left?.length === 0) this.#end(this.#head, !/\bclose\b/i.test(String(this.#head?.headers.connection ?? '')));
-  }
-
   #end(head: Head | undefined, reusable: boolean): void {
+    // Behind half a body no request can follow.
+    this.reusable = reusable && this.sent;
+    if (head) head.remoteAddress = this.#socket.remoteAddress;
     const exchange = this.#clear();
-    this.reusable = reusable;
-    if (reusable) this.#socket.setTimeout(0);
+    if (this.reusable) this.#socket.setTimeout(0);
     else this.#socket.destroy();
     exchange?.resolve(head);
+  }
+
+  /** The other side sends no more. */
+  #closed(): void {
+    if (this.#exchange === undefined) return;
+    const ended = this.#exchange.reader.closed();
+    if (ended) {
+      this.#end(ended.head, false);
+      return;
+    }
+    this.cut = true;
+    this.#fail(new StepError('transient', `failed to read ${this.#shown}: the connection was closed`));
+  }
+
+  #stalled(how: string): void {
+    const seconds = Math.round((this.#exchange?.stallTimeout ?? 0) / 1000);
+    this.#fail(new StepError('transient', `failed to read ${this.#shown}: ${how} for ${seconds} s`));
   }
 
   #fail(error: unknown): void {
@@ -205,13 +202,7 @@ export class Connection {
     clearTimeout(this.#pause);
     const exchange = this.#exchange;
     this.#exchange = undefined;
-    this.#body = undefined;
-    this.#head = undefined;
-    this.#textLength = 0;
+    this.#heads.clear();
     return exchange;
   }
-}
-
-function closed(shown: string): StepError {
-  return new StepError('transient', `failed to read ${shown}: the connection was closed`);
 }

@@ -1,4 +1,5 @@
-import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
+import type { IncomingHttpHeaders } from 'node:http';
+import type { Readable } from 'node:stream';
 import { StepError } from '../errors.ts';
 import { agents } from '../network.ts';
 import { networkError, shownUrl } from './errors.ts';
@@ -9,7 +10,7 @@ export interface HttpAnswer {
   url: string;
   /** Of the server, or of the proxy in between. */
   remoteAddress?: string | undefined;
-  body: IncomingMessage;
+  body: Readable;
   /** Gives the request's place among those of its origin away, which the body's end does by itself: for bodies that stay open between reads. */
   leave: () => void;
 }

@@ -16,9 +16,14 @@ export interface RequestOptions {
   signal?: AbortSignal | undefined;
   /** A connection that is silent for so long (ms) is given up. */
   stallTimeout: number;
+  /** The server is known to end connections whose bodies it does not want: an answer is waited for behind each piece (wasUnheard). */
+  careful?: boolean | undefined;
   /** Which connections it may take; default: those of all requests. */
   lane?: Lane | undefined;
 }
+
+/** With care, an answer is waited for so long (ms) behind each piece of a body; with more care where that was not enough. */
+const carefulMs = [0, 10, 100];
 
 /**
  * One request over the shared agents (keep-alive, proxies, roots), no redirect followed. The body is the caller's to read or destroy.
@@ -27,7 +32,7 @@ export interface RequestOptions {
  */
 export async function send(
   url: string,
-  { method = 'GET', headers = {}, body, signal, stallTimeout, lane }: RequestOptions,
+  { method = 'GET', headers = {}, body, signal, stallTimeout, careful = false, lane }: RequestOptions,
 ): Promise<HttpAnswer> {
   const target = parseUrl(url);
   const secure = target.protocol === 'https:';
@@ -38,24 +43,24 @@ export async function send(
   const turn = await pace.enter(target.origin, signal);
   return await new Promise<HttpAnswer>((resolve, reject) => {
     const length = bytes === undefined ? {} : { 'content-length': String(bytes.length) };
-    const ask = (first: boolean) => {
+    const ask = (care: number) => {
       const agent = secure ? https : http;
       // The timeout is the socket's from its first moment: request.setTimeout alone begins once it is connected.
       const options = { method, headers: { ...length, ...headers }, agent, signal, timeout: stallTimeout };
       const request = begin(() => start(target, options), turn);
       let answered: IncomingMessage | undefined;
-      let again: 'as it was' | 'with care' | undefined;
+      let again: number | undefined;
       // Once there is a body, it is what the reader hears the cause from.
       const stop = (how: string) => (answered ?? request).destroy(stalled(target, how, stallTimeout));
       request.on('timeout', () => stop('silent'));
       request.on('error', (error) => {
         if (answered === undefined && !signal?.aborted) {
-          if (wasStale(request, error)) again = 'as it was';
-          else if (first && wasUnheard(request, error)) again = 'with care';
+          if (wasStale(request, error)) again = care;
+          else if (care + 1 < carefulMs.length && wasUnheard(request, error)) again = care + 1;
         }
         if (again === undefined) reject(networkError(target, error, signal));
       });
-      request.on('close', () => (again ? ask(again === 'as it was') : turn.leave()));
+      request.on('close', () => (again === undefined ? turn.leave() : ask(again)));
       request.on('finish', () => {
         if (answered === undefined) watchHead(request, stallTimeout, stop);
       });
@@ -66,14 +71,14 @@ export async function send(
         turn.answered(answer.statusCode ?? 0, answer.headers);
         if (method === 'GET') watchTrickle(answer, stallTimeout, stop);
         // What was not waited for is not sent any more.
-        if (!first && !request.writableEnded) answer.once('end', () => request.destroy());
+        if (care > 0 && !request.writableEnded) answer.once('end', () => request.destroy());
         const { remoteAddress } = answer.socket;
         resolve({ status: answer.statusCode ?? 0, headers: answer.headers, url, remoteAddress, body: answer, leave: turn.leave });
       });
       if (bytes === undefined || bytes.length === 0) request.end();
-      else void writeBody(request, bytes, { stallTimeout, stop, careful: !first });
+      else void writeBody(request, bytes, { stallTimeout, stop, leastPauseMs: carefulMs[care] ?? 0 });
     };
-    ask(true);
+    ask(careful ? 1 : 0);
   });
 }
 

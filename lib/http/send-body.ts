@@ -1,25 +1,19 @@
 import type { ClientRequest } from 'node:http';
 import { agents } from '../network.ts';
-
-/** A body goes out in pieces of so many bytes: each must be taken within the stall timeout, and the bandwidth is kept to between them. */
-const pieceBytes = 256 * 1024;
-
-/** With care, so long (ms) an answer is waited for behind each piece of a body. */
-const carefulMs = 10;
+import { pieceBytes } from '../transfer/rate.ts';
 
 /**
  * Sends a body and ends the request, at the pace of all that goes out; `stop` is called when a piece is not taken within the stall timeout (ms). With
- * care, the rest is kept back once an answer has come. Never throws: what fails is the request's own error.
+ * a pause (ms) between the pieces, the rest is kept back once an answer has come. Never throws: what fails is the request's own error.
  */
 export async function writeBody(
   request: ClientRequest,
   bytes: Uint8Array,
-  { stallTimeout, stop, careful }: { stallTimeout: number; stop: (how: string) => void; careful: boolean },
+  { stallTimeout, stop, leastPauseMs }: { stallTimeout: number; stop: (how: string) => void; leastPauseMs: number },
 ): Promise<void> {
   const { out } = agents().pace;
-  const leastPauseMs = careful ? carefulMs : 0;
   let unwanted = false;
-  if (careful) {
+  if (leastPauseMs > 0) {
     request.once('response', () => {
       unwanted = true;
     });

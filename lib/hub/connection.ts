@@ -1,5 +1,5 @@
 import { type Zone, zoneOfAddress } from '../addresses.ts';
-import type { DirectRequest } from '../direct/connection.ts';
+import type { DirectRequest } from '../direct/connections.ts';
 import type { Head } from '../direct/message.ts';
 import { StepError } from '../errors.ts';
 import type { HttpAnswer } from '../http/answer.ts';

@@ -1,6 +1,10 @@
+import { Readable } from 'node:stream';
 import type { PutObjectCommandInput, UploadPartCommandInput } from '@aws-sdk/client-s3';
+import type { DirectWrite } from '../direct/connections.ts';
 import { type HttpAnswer, readBody } from '../http/answer.ts';
+import { networkError } from '../http/errors.ts';
 import { send } from '../http/request.ts';
+import { agents } from '../network.ts';
 import { objectUrl } from '../s3-get.ts';
 import type { S3Settings } from '../s3-settings.ts';
 import { signed } from '../s3-signature.ts';
@@ -71,10 +75,23 @@ export async function quickWrite(write: Write, url: URL, { signal, stallTimeout,
     'x-amz-content-sha256': 'UNSIGNED-PAYLOAD',
   };
   const asked = await signed({ method: 'PUT', url, headers }, signing);
-  const answer = await send(url.href, { method: 'PUT', headers: asked, body: write.Body, signal, stallTimeout });
+  const answer = await ask(url, { headers: asked, body: write.Body, signal, stallTimeout });
   if (answer.status >= 300 || !hasObjectHeaders(answer.headers)) return { done: undefined, answer };
   await readBody(answer);
   const header = (name: string) => answer.headers[name]?.toString();
   const done = { ETag: header('etag') ?? '', VersionId: header('x-amz-version-id'), ChecksumCRC32: header('x-amz-checksum-crc32') };
   return { done, answer };
+}
+
+/** Past node:http too, where nothing stands in between and twice is as good as once. */
+async function ask(url: URL, request: DirectWrite): Promise<HttpAnswer> {
+  const { direct } = agents();
+  const conditional = 'if-match' in request.headers || 'if-none-match' in request.headers;
+  const answer = conditional
+    ? undefined
+    : await direct?.put(url.href, request).catch((error: unknown) => {
+        throw networkError(url, error, request.signal);
+      });
+  if (typeof answer === 'object') return { ...answer, body: Readable.from(answer.body), leave: () => {} };
+  return await send(url.href, { ...request, method: 'PUT', careful: answer === 'unheard' });
 }
