@@ -57,40 +57,43 @@ interface Held {
   text: string;
 }
 
+/** Waits for a live holder, and takes away a lock whose holder is gone. */
 async function acquire(path: string, { log, signal, waitTimeout = hourMs, pollMs = 500, staleMs = 30_000 }: LockOptions): Promise<Held> {
-  const text = `${JSON.stringify(ownHolder())}\n`;
   const giveUpAt = Date.now() + waitTimeout;
-  for (let [told, folderIs, tries] = [false, false, 0]; ; ) {
-    signal.throwIfAborted();
-    let seen: SeenLock | undefined;
-    try {
-      if (!folderIs) await makeFolder(dirname(path));
-      folderIs = true;
-      seen = await look(path);
-      if (seen === undefined) {
-        const file = await create(path, text);
-        if (file) return { file, text };
-        continue;
-      }
-    } catch (error) {
-      // A run that failed takes the empty folder away.
-      folderIs = false;
-      tries += 1;
-      if ((error as NodeJS.ErrnoException).code !== 'ENOENT' || tries > maxTries) fail(path, error);
-      continue;
-    }
-    if (await isStale(path, seen, staleMs)) {
-      if (await takeAway(path, seen)) log.info({ holder: seen.text.trim() }, 'a lock of a run that is gone was taken away');
+  for (let told = false; ; ) {
+    const found = await makeOrSee(path, signal);
+    if ('file' in found) return found;
+    if (await isStale(path, found, staleMs)) {
+      if (await takeAway(path, found)) log.info({ holder: found.text.trim() }, 'a lock of a run that is gone was taken away');
       continue;
     }
     if (Date.now() >= giveUpAt) {
-      throw new StepError('transient', `failed to lock ${dirname(path)}: ${nameOf(seen)} works on it since ${showDuration(waitTimeout)}`, {
+      throw new StepError('transient', `failed to lock ${dirname(path)}: ${nameOf(found)} works on it since ${showDuration(waitTimeout)}`, {
         hint: 'wait for that run, or end it',
       });
     }
-    if (!told) log.info({ path, holder: seen.text.trim() }, 'waiting for another run');
+    if (!told) log.info({ path, holder: found.text.trim() }, 'waiting for another run');
     told = true;
     await sleep(Math.max(0, Math.min(pollMs, giveUpAt - Date.now())), undefined, { signal }).catch(() => signal.throwIfAborted());
+  }
+}
+
+/** Makes the lock, or tells what is in the one that is there. */
+async function makeOrSee(path: string, signal: AbortSignal): Promise<Held | SeenLock> {
+  const text = `${JSON.stringify(ownHolder())}\n`;
+  for (let vanished = 0; ; ) {
+    signal.throwIfAborted();
+    try {
+      await makeFolder(dirname(path));
+      const seen = await look(path);
+      if (seen) return seen;
+      const file = await create(path, text);
+      if (file) return { file, text };
+    } catch (error) {
+      // A run that failed takes the empty folder away.
+      vanished += 1;
+      if ((error as NodeJS.ErrnoException).code !== 'ENOENT' || vanished > maxTries) fail(path, error);
+    }
   }
 }
 
