@@ -1,4 +1,4 @@
-import { close, closeSync, constants, fstatSync, open, openSync, read } from 'node:fs';
+import { close, closeSync, constants, fstatSync, open, openSync, read, type Stats } from 'node:fs';
 import { realpath } from 'node:fs/promises';
 import { basename, dirname, join, sep } from 'node:path';
 import { promisify } from 'node:util';
@@ -65,13 +65,12 @@ async function sourceOf(fd: number, { path, size }: Expected, calls: QuickCalls)
     reading.add(some);
     return (await some.finally(() => reading.delete(some))).bytesRead;
   };
-  // At once: what was just opened is known, and a turn of a thread costs more than the answer.
-  const info = fstatSync(fd);
-  if (!info.isFile() || info.size !== size) {
+  try {
+    // At once: what was just opened is known, and a turn of a thread costs more than the answer.
+    checkSize(fstatSync(fd), { path, size });
+  } catch (error) {
     await end();
-    throw new StepError('integrity', `failed to read ${path}: it has ${info.size} bytes, the manifest says ${size}`, {
-      hint: 'run download again with --verify, with the same --workspace',
-    });
+    throw error;
   }
   return {
     async read(offset, into) {
@@ -87,4 +86,11 @@ async function sourceOf(fd: number, { path, size }: Expected, calls: QuickCalls)
       await closed;
     },
   };
+}
+
+function checkSize(info: Stats, { path, size }: Pick<Expected, 'path' | 'size'>): void {
+  if (info.isFile() && info.size === size) return;
+  throw new StepError('integrity', `failed to read ${path}: it has ${info.size} bytes, the manifest says ${size}`, {
+    hint: 'run download again with --verify, with the same --workspace',
+  });
 }
