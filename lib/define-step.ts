@@ -157,7 +157,8 @@ export function defineStep<const Map extends ParamMap, const Required extends st
 
 function envFile({ argv, env, terminal }: Invocation): NodeJS.Dict<string> {
   const at = argv.findIndex((word) => word === '--env-file' || word.startsWith('--env-file='));
-  const flag = at >= 0 ? (argv[at]?.split('=')[1] ?? argv[at + 1]) : undefined;
+  const [word, next] = at < 0 ? [] : argv.slice(at, at + 2);
+  const flag = word === '--env-file' ? next : word?.slice('--env-file='.length);
   const path = flag || env.ENV_FILE || (terminal && existsSync('.env') ? '.env' : undefined);
   if (path === undefined) return {};
   try {

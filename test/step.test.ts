@@ -78,6 +78,19 @@ describe('a step', () => {
     expect([await readdir(dir), await readFile(file, 'utf8')]).toEqual([['file'], 'mine']);
   });
 
+  test.each([
+    ['in two words', (file: string) => ['--env-file', file]],
+    ['in one', (file: string) => [`--env-file=${file}`]],
+  ])('reads the file that --env-file names %s, whatever its name', async (_, argv) => {
+    const file = join(dir, 'a=b.env');
+    await writeFile(file, 'HF_TOKEN=from-the-file');
+    const step = stepThat(async (token = 'none') => ({ answer: token }));
+    expect((await runInProcess(step, argv(file))).results).toEqual({ answer: 'from-the-file' });
+    const missing = await runInProcess(step, argv(join(dir, 'missing')));
+    expect([missing.exitCode, missing.stdout]).toEqual([2, '']);
+    expect(JSON.parse(missing.stderr).msg).toContain(`failed to read --env-file ${join(dir, 'missing')}`);
+  });
+
   test('a log file that goes away under the run ends neither the work nor the log', async () => {
     const logFile = join(dir, 'logs', 'log');
     await mkdir(join(dir, 'logs'));
