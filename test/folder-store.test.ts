@@ -1,8 +1,8 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { join, relative } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { kindOf } from '../lib/errors.ts';
 import { FolderStore } from '../lib/folder-store/store.ts';
@@ -106,5 +106,76 @@ describe('a folder store whose writer is killed', () => {
     expect((await readdir(join(own, 'objects'), { recursive: true })).filter((name) => name.endsWith('.json')).sort()).toEqual(
       ['a', 'b', 'c'].map((name) => `models/${name}.json`),
     );
+  });
+});
+
+/** Puts an object, copies it, sends one in parts and deletes one, in folders that are there. */
+const changes = `
+  const { FolderStore } = await import(${JSON.stringify(join(import.meta.dirname, '../lib/folder-store/store.ts'))});
+  const store = new FolderStore(process.argv[1], '.modelferry');
+  const there = await store.head('models/there');
+  await store.put('models/put', Buffer.from('put'), { metadata: { of: 'put' } });
+  await store.copy(there, 'models/copied', { of: 'copy' });
+  const upload = await store.beginMultipart('models/parts', { size: 5, partSize: 5 });
+  await store.completeMultipart(upload, [await store.uploadPart(upload, 1, Buffer.from('parts'))], 5);
+  await store.delete(['models/put']);
+`;
+
+/** What a program told the disk, and what it renamed, in order, by paths below `folder`; those made up are all `one`. */
+async function flushesAndRenames(code: string, folder: string, cwd: string): Promise<string[]> {
+  const flags = ['--trace-event-categories', 'node.fs.async', '--input-type=module', '--eval'];
+  const child = spawn(process.execPath, [...flags, code, folder], { cwd, stdio: ['ignore', 'ignore', 'inherit'] });
+  expect(await once(child, 'exit')).toEqual([0, null]);
+  const { traceEvents } = JSON.parse(await readFile(join(cwd, 'node_trace.1.log'), 'utf8')) as {
+    traceEvents: { name: string; ph: string; args: { path?: string; new_path?: string } }[];
+  };
+  const shown = (path = '') => relative(folder, path).replace(/[^/]*\.tmp|[0-9a-f-]{36}/, 'one');
+  let opened: string | undefined;
+  const told: string[] = [];
+  for (const { name, args } of traceEvents.filter(({ ph }) => ph === 'b')) {
+    if (name === 'open') opened = args.path;
+    if (name === 'fsync') told.push(`flush ${shown(opened)}`);
+    if (name === 'rename') told.push(`rename ${shown(args.new_path)}`);
+  }
+  return told;
+}
+
+describe('a folder store and a power cut', () => {
+  const own = '.modelferry/folder-store';
+
+  test('whatever is renamed is on the disk before, and so is its new name before it is told of', async () => {
+    const store = new FolderStore(join(dir, 'store'), '.modelferry');
+    await store.put('models/there', Buffer.from('there'));
+    const placed = (name: string) => [
+      `flush ${own}/tmp/one`,
+      `rename ${own}/objects/models/${name}.json`,
+      `flush ${own}/objects/models`,
+      `rename models/${name}`,
+      'flush models',
+    ];
+    expect(await flushesAndRenames(changes, join(dir, 'store'), dir)).toEqual([
+      ...[`flush ${own}/tmp/one`, ...placed('put')],
+      ...[`flush ${own}/tmp/one`, ...placed('copied')],
+      // The folder of the uploads is made for the first one.
+      ...[`flush ${own}/tmp/one/upload.json`, `rename ${own}/uploads/one`, `flush ${own}/uploads`, `flush ${own}`],
+      // A part's record is judged when it is read.
+      `rename ${own}/uploads/one/part-1.json`,
+      ...[`flush ${own}/uploads/one/data`, `rename ${own}/tmp/one`, ...placed('parts')],
+      // Of a delete.
+      'flush models',
+    ]);
+  });
+
+  test.each([
+    ['empty', ''],
+    ['torn', '{"etag":"'],
+    ['of other bytes', '{"etag":"1-1","metadata":{"of":"others"}}'],
+  ])('a record that is %s says nothing of the object beside it', async (_, record) => {
+    const store = new FolderStore(dir, '.modelferry');
+    await store.put('models/a', Buffer.from('bytes'), { metadata: { of: 'these' } });
+    await writeFile(join(dir, own, 'objects/models/a.json'), record);
+    expect(await store.get('models/a')).toMatchObject({ bytes: Buffer.from('bytes'), info: { metadata: {} } });
+    await store.put('models/a', Buffer.from('bytes'), { metadata: { of: 'these' } });
+    expect((await store.head('models/a'))?.metadata).toEqual({ of: 'these' });
   });
 });

@@ -35,7 +35,7 @@ export class FolderMultiparts {
     const record: UploadRecord = { key, partSize, metadata, initiated: new Date().toISOString() };
     const file = await open(join(dir, 'data'), 'w');
     await file.truncate(size).finally(() => file.close());
-    await writeFile(join(dir, 'upload.json'), JSON.stringify(record));
+    await writeFile(join(dir, 'upload.json'), JSON.stringify(record), { flush: true });
     await renameInto(dir, this.#uploadDir(uploadId));
     return { key, uploadId };
   }

@@ -1,5 +1,5 @@
 import { constants } from 'node:fs';
-import { copyFile, open, readdir, readFile, rm, utimes, writeFile } from 'node:fs/promises';
+import { copyFile, open, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { StepError } from '../errors.ts';
@@ -15,7 +15,7 @@ import {
   type StoredPart,
   type UploadedPart,
 } from '../store.ts';
-import { ignoreMissing, tidy } from './files.ts';
+import { flushFolder, ignoreMissing, tidy } from './files.ts';
 import { FolderMultiparts } from './multiparts.ts';
 import { FolderObjects } from './objects.ts';
 
@@ -112,6 +112,8 @@ export class FolderStore implements Store {
       await tidy(dirname(this.#objects.path(key)), this.#objects.dir);
       await tidy(dirname(this.#objects.sidePath(key)), this.#objects.dir);
     }
+    // Who deletes a model deletes its manifest first: it must not come back when the power is cut, the files gone.
+    for (const folder of new Set(keys.map((key) => dirname(this.#objects.path(key))))) await flushFolder(folder);
   }
 
   async copy(source: ObjectInfo, key: string, metadata: Record<string, string>): Promise<ObjectInfo> {
@@ -119,8 +121,10 @@ export class FolderStore implements Store {
     const temporary = await this.#objects.temporary();
     // A clone where the file system can: then two versions share their blocks.
     await copyFile(this.#objects.path(source.key), temporary, constants.COPYFILE_FICLONE);
+    await using file = await open(temporary, 'r');
     // The copy has a time of its own, so that its etag is its own too.
-    await utimes(temporary, new Date(), new Date());
+    await file.utimes(new Date(), new Date());
+    await file.sync();
     return await this.#objects.place(temporary, key, metadata);
   }
 
