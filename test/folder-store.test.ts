@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, open, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join, relative } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
@@ -164,6 +164,30 @@ describe('a folder store and a power cut', () => {
       // Of a delete.
       'flush models',
     ]);
+  });
+
+  test('a part whose record came onto the disk without its bytes is not there', async () => {
+    const store = new FolderStore(dir, '.modelferry');
+    const upload = await store.beginMultipart('models/large', { size: 8, partSize: 4 });
+    const parts = [await store.uploadPart(upload, 1, Buffer.from('one.')), await store.uploadPart(upload, 2, Buffer.from('two.'))];
+    const folder = join(dir, own, 'uploads', upload.uploadId);
+    // As another start of the machine finds them, and as those that an older version wrote.
+    for (const [number, changes] of [
+      [1, { boot: 'another' }],
+      [2, { boot: undefined }],
+    ] as const) {
+      const path = join(folder, `part-${number}.json`);
+      await writeFile(path, JSON.stringify({ ...JSON.parse(await readFile(path, 'utf8')), ...changes }));
+    }
+    expect(await store.listParts(upload)).toEqual(parts.map((part) => ({ ...part, size: 4 })));
+    const data = await open(join(folder, 'data'), 'r+');
+    await data.write(Buffer.alloc(4), 0, 4, 4);
+    await data.close();
+    expect(await store.listParts(upload)).toEqual([{ ...parts[0], size: 4 }]);
+    await expect(store.completeMultipart(upload, parts, 8)).rejects.toMatchObject({ kind: 'integrity' });
+    const again = await store.uploadPart(upload, 2, Buffer.from('two.'));
+    await store.completeMultipart(upload, [...parts.slice(0, 1), again], 8);
+    expect((await store.get('models/large'))?.bytes.toString()).toBe('one.two.');
   });
 
   test.each([

@@ -3,6 +3,7 @@ import { createReadStream } from 'node:fs';
 import { mkdir, open, readdir, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { StepError } from '../errors.ts';
+import { ownHolder } from '../holder.ts';
 import { checkPaths } from '../paths.ts';
 import type { MultipartUpload, ObjectInfo, OpenUpload, StoredPart, UploadedPart } from '../store.ts';
 import { writeAt } from '../write-at.ts';
@@ -15,6 +16,14 @@ interface UploadRecord {
   metadata: Record<string, string>;
   initiated: string;
 }
+
+/** A power cut may leave the record of a part and not its bytes: one of another start of the machine, or of an unknown one, proves nothing. */
+interface PartRecord extends StoredPart {
+  boot?: string | undefined;
+}
+
+/** This start of the machine; of this process, where the system does not name its starts. */
+const thisBoot = ownHolder().bootId ?? randomUUID();
 
 /** Objects in parts: the multipart half of the Store. */
 export class FolderMultiparts {
@@ -59,7 +68,7 @@ export class FolderMultiparts {
       } finally {
         await file.close();
       }
-      await writeFile(record, JSON.stringify(part));
+      await writeFile(record, JSON.stringify({ ...part, boot: thisBoot } satisfies PartRecord));
       // No folder is made for it: that of an upload that was aborted meanwhile stays gone.
       await rename(record, join(dir, `part-${number}.json`));
       return part;
@@ -89,7 +98,8 @@ export class FolderMultiparts {
 
   /** Throws `integrity` when parts are not those that were sent; the upload is as it was then. */
   async complete(upload: MultipartUpload, parts: readonly UploadedPart[], size: number): Promise<ObjectInfo> {
-    const { key, metadata, partSize } = await this.#upload(upload);
+    const record = await this.#upload(upload);
+    const { key, metadata, partSize } = record;
     const dir = this.#uploadDir(upload.uploadId);
     if (parts.length !== Math.ceil(size / partSize)) throw notAsSent(key, parts.length);
     const file = await open(join(dir, 'data'), 'r+');
@@ -101,7 +111,7 @@ export class FolderMultiparts {
     });
     try {
       await this.#objects.unlocked(parts.map(({ number }) => partName(upload, number)));
-      await checkParts(aside, { key, partSize }, parts);
+      await checkParts(aside, record, parts);
     } catch (error) {
       await renameInto(aside, dir);
       throw error;
@@ -140,25 +150,33 @@ function partName({ uploadId }: MultipartUpload, number: number): string {
 async function partsIn(dir: string): Promise<StoredPart[] | undefined> {
   const names = await readdir(dir).catch(ignoreMissing);
   if (names === undefined || !names.includes('upload.json')) return undefined;
-  const parts = await Promise.all(
-    names.filter((name) => /^part-\d+\.json$/.test(name)).map((name) => readJson<StoredPart>(join(dir, name))),
+  const upload = await readJson<UploadRecord>(join(dir, 'upload.json'));
+  const records = await Promise.all(
+    names.filter((name) => /^part-\d+\.json$/.test(name)).map((name) => readJson<PartRecord>(join(dir, name))),
   );
-  return parts.filter((part) => part !== undefined).sort((a, b) => a.number - b.number);
+  const parts: StoredPart[] = [];
+  for (const record of records) {
+    if (upload === undefined || record === undefined) continue;
+    const { boot, ...part } = record;
+    if (boot === thisBoot || (await md5Of(dir, part, upload).catch(ignoreMissing)) === part.etag) parts.push(part);
+  }
+  return parts.sort((a, b) => a.number - b.number);
 }
 
 /** By the records; a part without its own one was just being written, and is read. */
-async function checkParts(dir: string, { key, partSize }: Pick<UploadRecord, 'key' | 'partSize'>, parts: readonly UploadedPart[]) {
+async function checkParts(dir: string, upload: UploadRecord, parts: readonly UploadedPart[]) {
   const have = new Map((await partsIn(dir))?.map((part) => [part.number, part.etag]));
   for (const { number, etag } of parts) {
-    const found = have.get(number) ?? (await md5At(join(dir, 'data'), (number - 1) * partSize, partSize));
-    if (found !== etag) throw notAsSent(key, number);
+    const found = have.get(number) ?? (await md5Of(dir, { number, size: upload.partSize }, upload));
+    if (found !== etag) throw notAsSent(upload.key, number);
   }
 }
 
-/** Of that many bytes, or of those up to the end. */
-async function md5At(path: string, start: number, length: number): Promise<string> {
+/** Of the bytes that are there; `size` may reach over the end. */
+async function md5Of(dir: string, { number, size }: Pick<StoredPart, 'number' | 'size'>, { partSize }: UploadRecord): Promise<string> {
+  const start = (number - 1) * partSize;
   const hash = createHash('md5');
-  for await (const piece of createReadStream(path, { start, end: start + length - 1 })) hash.update(piece as Buffer);
+  for await (const piece of createReadStream(join(dir, 'data'), { start, end: start + size - 1 })) hash.update(piece as Buffer);
   return hash.digest('hex');
 }
 
