@@ -202,6 +202,33 @@ describe('delete', () => {
     expect((await rows()).length).toBe(1);
   });
 
+  test('a dry run tells what would go from where, and deletes nothing', async () => {
+    const { 'model-uri': uri = '', commit = '' } = await publish('1');
+    s3.put('models', 'model-data/tiny/1/notes-of-others.txt', 'mine');
+    await run(fetchStep, ['--model-name=tiny']);
+    const here = join(dir, 'workspace', 'acme--tiny', commit, 'files');
+    const which = ['--model-id=acme/tiny', '--model-version=1', '--dry-run'];
+    const writes = s3.seen(/^(PUT|POST|DELETE)/).length;
+    const inStore = { uri, store: { files: tiny.size, bytes }, foreign: ['model-data/tiny/1/notes-of-others.txt'] };
+    const { exitCode, stdout, results } = await run(deleteModel, which);
+    expect([exitCode, JSON.parse(stdout)]).toEqual([0, { ...inStore, folders: [] }]);
+    expect(results).toEqual({ 'deleted-objects': '0', 'deleted-bytes': '0' });
+    const local = ['--model-id=acme/tiny', `--model-version=${commit.slice(0, 12)}`, '--source=local', '--dry-run'];
+    expect(JSON.parse((await run(deleteModel, local)).stdout)).toEqual({
+      uri: null,
+      store: { files: 0, bytes: 0 },
+      foreign: [],
+      folders: [{ folder: here, files: tiny.size, bytes }],
+    });
+    const people = await runInProcess(deleteModel, which, env, { terminal: true });
+    expect(people.stdout).toMatch(new RegExp(`^${uri}\n  to delete ${tiny.size} files, .*\n  to stay   1 object that is not ours\n$`));
+    expect((await runInProcess(deleteModel, local, env, { terminal: true })).stdout).toMatch(
+      new RegExp(`^${here}\n  to delete ${tiny.size} files, .*\n$`),
+    );
+    expect([s3.seen(/^(PUT|POST|DELETE)/).length, existsSync(join(here, 'config.json'))]).toEqual([writes, true]);
+    expect((await run(deleteModel, ['--model-name=tiny', '--model-version=2', '--dry-run'])).exitCode).toBe(3);
+  });
+
   test('here: a workspace model and a named folder, of which only ours goes; from both at once', async () => {
     const { commit = '' } = await publish('1');
     const modelDir = join(dir, 'model');

@@ -55,24 +55,40 @@ export async function isRemovable(store: Store, controlPrefix: string, prefix: s
   return (await existing(store, [manifest, stored, source, claim])).length > 0;
 }
 
-async function removeClaimed({ store, prefix, signal, concurrency }: RemoveOptions, keys: ControlKeys): Promise<Removed | undefined> {
+/** What removePublished would delete, as far as it can be seen now: it writes nothing and waits for nobody. Undefined and `refused` as there. */
+export async function findRemovable(
+  options: Pick<RemoveOptions, 'store' | 'controlPrefix' | 'prefix' | 'concurrency'>,
+): Promise<Removed | undefined> {
+  await checkNesting(options.store, options.controlPrefix, options.prefix);
+  return (await find(options, controlKeys(options.controlPrefix, options.prefix)))?.removed;
+}
+
+async function find({ store, prefix, concurrency }: Pick<RemoveOptions, 'store' | 'prefix' | 'concurrency'>, keys: ControlKeys) {
   const published = await readPublished(store, keys.manifest);
   const records = await existing(store, [keys.stored, keys.source]);
   if (published === undefined && records.length === 0) return undefined;
   const stored = await readStored(store, keys.stored);
-  if (published) await store.delete([keys.manifest], { etag: published.info.etag });
   const known = new Set([
     ...stored.keys(),
     ...(published?.manifest.files.map(({ path }) => path) ?? []),
     ...(published ? [rayHashName] : []),
   ]);
   const inventory = await takeInventory({ store, prefix, files: [], known, storedKeys: [keys.stored], rayHash: false, concurrency });
-  signal.throwIfAborted();
-  for (const upload of (await store.listMultiparts(`${prefix}/`)) ?? []) await store.abortMultipart(upload);
-  await store.delete(inventory.leftovers);
-  await store.delete(records);
   const bytes = published?.manifest.totalBytes ?? [...stored.values()].reduce((sum, { size }) => sum + size, 0);
-  return { objects: inventory.leftovers.length, bytes, foreign: inventory.foreign };
+  const removed: Removed = { objects: inventory.leftovers.length, bytes, foreign: inventory.foreign };
+  return { published, records, objects: inventory.leftovers, removed };
+}
+
+async function removeClaimed(options: RemoveOptions, keys: ControlKeys): Promise<Removed | undefined> {
+  const { store, prefix, signal } = options;
+  const found = await find(options, keys);
+  if (found === undefined) return undefined;
+  signal.throwIfAborted();
+  if (found.published) await store.delete([keys.manifest], { etag: found.published.info.etag });
+  for (const upload of (await store.listMultiparts(`${prefix}/`)) ?? []) await store.abortMultipart(upload);
+  await store.delete(found.objects);
+  await store.delete(found.records);
+  return found.removed;
 }
 
 async function existing(store: Store, keys: readonly string[]): Promise<string[]> {

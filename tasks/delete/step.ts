@@ -1,5 +1,6 @@
 import { resolve } from 'node:path';
 import { defineStep, type StepContext } from '../../lib/define-step.ts';
+import { sum } from '../../lib/dry-run.ts';
 import { oneLine, StepError } from '../../lib/errors.ts';
 import { type LocalEntry, localModelIn, localModels, removeLocal } from '../../lib/local/models.ts';
 import { chosenSource, namesStore, prefixIn, withBucketOfUri } from '../../lib/model-uri.ts';
@@ -13,11 +14,12 @@ import { waitParams } from '../../lib/params/groups/runs.ts';
 import { s3Params, storeDirParams } from '../../lib/params/groups/store.ts';
 import { networkParams, transferParams } from '../../lib/params/groups/transfer.ts';
 import { findPublished } from '../../lib/publish/catalog.ts';
-import { isRemovable, removePublished } from '../../lib/publish/remove.ts';
+import { findRemovable, isRemovable, type Removed, removePublished } from '../../lib/publish/remove.ts';
 import { placeOf, placesInUse } from '../../lib/registry/in-use.ts';
 import { Registry } from '../../lib/registry/registry.ts';
 import type { Store } from '../../lib/store.ts';
 import { showBytes } from '../../lib/units.ts';
+import { type DeletePlan, showPlan } from './show-plan.ts';
 
 export const deleteModel = defineStep({
   name: 'delete',
@@ -74,7 +76,9 @@ export const deleteModel = defineStep({
     }
     const what = oneLine([...(uri === undefined ? [] : [uri]), ...local.map(({ files }) => resolve(files))].join(' and '));
     if (ctx.dryRun) {
-      ctx.print(`would delete ${what}\n`);
+      const found = store && prefix !== undefined ? await findRemovable({ ...params, store, prefix }) : undefined;
+      if (found === undefined && local.length === 0) throw nothingThere(uri);
+      ctx.print(showPlan(planOf(found && uri, found, local), ctx.terminal));
       return { 'deleted-objects': '0', 'deleted-bytes': '0' };
     }
     if (!params.yes) {
@@ -99,6 +103,11 @@ export const deleteModel = defineStep({
 
 function nothingThere(uri: string | undefined): StepError {
   return new StepError('not-found', `failed to delete ${uri}: nothing of ours lies there`, { hint: 'modelferry list shows what there is' });
+}
+
+function planOf(uri: string | undefined, found: Removed | undefined, local: readonly LocalEntry[]): DeletePlan {
+  const folders = local.map(({ files, manifest }) => ({ folder: resolve(files), ...sum(manifest.files) }));
+  return { uri: uri ?? null, store: { files: found?.objects ?? 0, bytes: found?.bytes ?? 0 }, foreign: found?.foreign ?? [], folders };
 }
 
 interface Which {
