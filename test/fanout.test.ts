@@ -496,6 +496,11 @@ describe('the fan-out', () => {
     await until(() => s3.seen(/partNumber=4/).length === 1 && parts() === 3);
     await killed.kill('SIGKILL');
     stall();
+    const dry = async (which: typeof of) => JSON.parse((await finishRun(which, ['--abandon', '--dry-run'])).stdout) as object;
+    const told = { plan: of.key, uri: `s3://models/${prefix}/` };
+    expect(await dry({ ...of, sha256: 'f'.repeat(64) })).toEqual({ ...told, abandon: false, uploads: [] });
+    expect(await dry(of)).toEqual({ ...told, abandon: true, uploads: [`${prefix}/${large[0]}`] });
+    expect([s3.uploads('models').length, control('claims').length]).toEqual([1, 1]);
     // Another run's plan of that key is not touched.
     await finishRun({ ...of, sha256: 'f'.repeat(64) }, ['--abandon']);
     expect(s3.uploads('models').length).toBe(1);
@@ -503,6 +508,7 @@ describe('the fan-out', () => {
     expect(exitCode, stderr).toBe(0);
     expect(s3.uploads('models')).toEqual([]);
     expect(control('claims')).toEqual([]);
+    expect(await dry(of)).toEqual({ ...told, abandon: false, uploads: [] });
     await allShards(of);
     await finishRun(of, ['--abandon']);
     const next = await made(['--shards', '3', '--run-id', 'run-2']);

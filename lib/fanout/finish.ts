@@ -9,7 +9,7 @@ import { inventoryOf, look, refuseForeign, some } from '../publish/look.ts';
 import type { PublishOptions } from '../publish/options.ts';
 import type { PublishOutcome } from '../publish/publish.ts';
 import { seal } from '../publish/seal.ts';
-import { shardClaimKeys } from '../publish/shard-claims.ts';
+import { shardClaimKeys, withShardClaims } from '../publish/shard-claims.ts';
 import { Uploads } from '../publish/uploads.ts';
 import { isPlanRecord, shardNames, sourceKey } from './place.ts';
 import { joined, planContent, type ReadPlan, runIdOf } from './record.ts';
@@ -57,8 +57,7 @@ export async function finishPlan(options: FinishOptions): Promise<PublishOutcome
 export async function abandonPlan(options: FinishOptions): Promise<void> {
   const { store, log, controlPrefix, read } = options;
   const keys = controlKeys(controlPrefix, read.plan.prefix);
-  const found = await store.get(keys.claim);
-  if (!found || parseClaim(found.bytes)?.holder !== read.sha256) {
+  if ((await heldBy(options)) === undefined) {
     log.info({ plan: read.key }, 'nothing to abandon: the plan holds no claim');
     return;
   }
@@ -69,6 +68,19 @@ export async function abandonPlan(options: FinishOptions): Promise<void> {
   await store.delete(await shardClaimKeys(store, read.key));
   await claim.drop();
   log.info({ plan: read.key }, 'plan abandoned: its uploads are aborted, its claim is dropped');
+}
+
+/** Keys of the named uploads that abandonPlan would abort; undefined when the plan holds no claim. Writes nothing. */
+export async function findAbandonable(options: Pick<FinishOptions, 'store' | 'controlPrefix' | 'read'>): Promise<string[] | undefined> {
+  const claim = await heldBy(options);
+  return claim && Object.keys((await withShardClaims(options.store, claim)).uploads).sort();
+}
+
+/** The claim that the plan holds. */
+async function heldBy({ store, controlPrefix, read }: Pick<FinishOptions, 'store' | 'controlPrefix' | 'read'>) {
+  const found = await store.get(controlKeys(controlPrefix, read.plan.prefix).claim);
+  const claim = found && parseClaim(found.bytes);
+  return claim?.holder === read.sha256 ? claim : undefined;
 }
 
 /** The plan's claim, with all that its shards' claims name. */

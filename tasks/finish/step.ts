@@ -1,5 +1,7 @@
 import { defineStep, type StepContext } from '../../lib/define-step.ts';
-import { abandonPlan, finishPlan } from '../../lib/fanout/finish.ts';
+import { planLine } from '../../lib/dry-run.ts';
+import { oneLine } from '../../lib/errors.ts';
+import { abandonPlan, findAbandonable, finishPlan } from '../../lib/fanout/finish.ts';
 import { openPlan } from '../../lib/fanout/open.ts';
 import { placeOf } from '../../lib/fanout/place.ts';
 import { readPlan } from '../../lib/fanout/record.ts';
@@ -69,13 +71,28 @@ async function abandon(params: Params, ctx: StepContext) {
   const { controlPrefix, plan: key, planSha256, concurrency, waitTimeout } = params;
   const { log, signal } = ctx;
   const store = openStore(params, ctx);
-  const { commit } = placeOf(controlPrefix, key);
+  const { commit, prefix } = placeOf(controlPrefix, key);
   const found = await store.get(key);
-  const read = found && readPlan(found.bytes, key, `${store.uri}/${key}`);
-  if (!read || (planSha256 !== undefined && read.sha256 !== planSha256)) log.info({ plan: key }, 'nothing to abandon: no such plan');
-  else if (ctx.dryRun) ctx.print(`would abandon ${key}\n`);
-  else await abandonPlan({ store, log, signal, controlPrefix, concurrency, waitTimeout, read });
+  const there = found && readPlan(found.bytes, key, `${store.uri}/${key}`);
+  const read = planSha256 === undefined || there?.sha256 === planSha256 ? there : undefined;
+  if (ctx.dryRun) {
+    const uploads = read && (await findAbandonable({ store, controlPrefix, read }));
+    ctx.print(showAbandon({ plan: key, uri: `${store.uri}/${prefix}/`, uploads }, ctx.terminal));
+  } else if (read) await abandonPlan({ store, log, signal, controlPrefix, concurrency, waitTimeout, read });
+  else log.info({ plan: key }, 'nothing to abandon: no such plan');
   return { ...nothing(), commit };
+}
+
+/** What giving a plan up would do, as text for people, or as one line of JSON for machines; `uploads` are keys, undefined when the plan holds nothing. */
+function showAbandon({ uploads, ...which }: { plan: string; uri: string; uploads: string[] | undefined }, forPeople: boolean): string {
+  if (!forPeople) return `${JSON.stringify({ ...which, abandon: uploads !== undefined, uploads: uploads ?? [] })}\n`;
+  if (uploads === undefined) return `${which.plan} holds nothing: nothing to abandon\n`;
+  const lines = [
+    `${which.plan} would be given up`,
+    planLine('free', which.uri),
+    ...uploads.map((key) => planLine('to abort', oneLine(key))),
+  ];
+  return `${lines.join('\n')}\n`;
 }
 
 /** The results of a run that published nothing. */
