@@ -1,6 +1,6 @@
 import { execFileSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
-import { chmod, copyFile, mkdtemp, rm } from 'node:fs/promises';
+import { chmod, mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { build } from 'esbuild';
@@ -124,7 +124,7 @@ await declareTypes();
 await Promise.all(programs.map(({ name }) => chmod(`dist/${name}.cjs`, 0o755)));
 writeSbom([...built, api].flatMap(({ metafile }) => Object.keys(metafile.inputs)));
 
-/** The types of tasks/api.ts: it declares all that it exports itself, so that one file is all of it. */
+/** The types of tasks/api.ts as one file: what it says itself, then what the files declare that it exports all of. They import only from each other. */
 async function declareTypes(): Promise<void> {
   const outDir = await mkdtemp(join(tmpdir(), 'types-'));
   try {
@@ -137,7 +137,11 @@ async function declareTypes(): Promise<void> {
     };
     writeFileSync(join(outDir, 'tsconfig.json'), JSON.stringify(config));
     execFileSync(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', outDir], { stdio: 'inherit' });
-    await copyFile(join(outDir, 'tasks/api.d.ts'), 'dist/node/api.d.ts');
+    const index = readFileSync(join(outDir, 'tasks/api.d.ts'), 'utf8');
+    const joined = index.replaceAll(/^export \* from '(.*)\.ts';\n/gm, (_, path: string) =>
+      readFileSync(join(outDir, 'tasks', `${path}.d.ts`), 'utf8').replaceAll(/^import .*\n/gm, ''),
+    );
+    writeFileSync('dist/node/api.d.ts', joined);
   } finally {
     await rm(outDir, { recursive: true });
   }
