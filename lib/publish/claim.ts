@@ -1,10 +1,11 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isTransient, kindOf, messageOf, StepError } from '../errors.ts';
-import { isGone, ownHolder } from '../holder.ts';
+import { ownHolder } from '../holder.ts';
 import { type ObjectInfo, PreconditionFailed, type Store } from '../store.ts';
 import { type ClaimOptions, type ClaimTiming, defaultTiming, type JoinedPlan } from './claim-options.ts';
 import { type ClaimedUpload, type ClaimRecord, claimBytes, parseClaim } from './claim-record.ts';
+import { livePeer, type Seen, see, wayOut } from './claim-seen.ts';
 import { withShardClaims } from './shard-claims.ts';
 
 /** Every conflict means that another run got on: so many mean a store whose conditions do not work. */
@@ -42,55 +43,49 @@ export class Claim {
 
   /** Takes the claim, waiting for a live peer; undefined when `done` came true. Throws `transient` when the peer outlives the wait. */
   static async take(options: ClaimOptions): Promise<Claim | undefined> {
-    const { store, key, runId, contentDigest, waitTimeout, signal, log, plan } = options;
+    const { key, waitTimeout, signal, log } = options;
     const timing = options.timing ?? defaultTiming;
-    const holder = plan?.sha256 ?? randomUUID();
+    const holder = options.plan?.sha256 ?? randomUUID();
     let waited = 0;
     let conflicts = 0;
     for (;;) {
       signal.throwIfAborted();
-      const found = await store.get(key);
-      const written = found && parseClaim(found.bytes);
-      const ageMs = found ? store.now().getTime() - found.info.lastModified.getTime() : 0;
-      const staleMs = Math.max(timing.staleMs, written?.plan?.holdMs ?? 0);
-      const joins = plan !== undefined && written?.holder === holder;
-      if (found === undefined || written === undefined || ageMs >= staleMs || joins || isFree(written, runId)) {
-        const before = written && (joins && !options.withShards ? written : await withShardClaims(store, written));
-        if (found && before && joins && ageMs < timing.renewMs) return new Claim(options, written, found.info, before);
-        const since = before && before.contentDigest === contentDigest ? before.since : store.now().toISOString();
-        const { keys = [], uploads = {} } = (joins ? written : before) ?? {};
-        const record: ClaimRecord = {
-          schemaVersion: 1,
-          runId,
-          holder,
-          // Processes of a plan come and go: that one is gone tells nothing.
-          ...(plan ? { plan: { key: plan.key, holdMs: plan.holdMs } } : { process: ownHolder() }),
-          contentDigest,
-          since,
-          released: false,
-          keys,
-          uploads,
-        };
-        try {
-          const condition = found ? { etag: found.info.etag } : ({ absent: true } as const);
-          const info = await store.put(key, claimBytes(record), { condition });
-          if (before && !joins && before.runId !== runId) log.info({ key, from: before.runId, ageMs }, 'claim taken over');
-          return new Claim(options, record, info, before);
-        } catch (error) {
-          if (!(error instanceof PreconditionFailed)) throw error;
-          conflicts += 1;
-          if (conflicts > maxConflicts) throw new StepError('transient', `failed to claim ${key}: every try met another writer`);
-          await sleep(jitter(timing, conflicts), undefined, { signal }).catch(() => signal.throwIfAborted());
-          continue;
-        }
+      const seen = await see(options);
+      const peer = livePeer(seen, options.runId, timing);
+      if (peer === undefined) {
+        const claim = await Claim.#takeOver(options, holder, seen);
+        if (claim) return claim;
+        conflicts += 1;
+        if (conflicts > maxConflicts) throw new StepError('transient', `failed to claim ${key}: every try met another writer`);
+        await sleep(jitter(timing, conflicts), undefined, { signal }).catch(() => signal.throwIfAborted());
+        continue;
       }
       if (await options.done()) return undefined;
       if (waited >= waitTimeout) {
-        throw new StepError('transient', `failed to publish: run ${written.runId} is publishing under ${key}`, { hint: wayOut(written) });
+        throw new StepError('transient', `failed to publish: run ${peer.runId} is publishing under ${key}`, { hint: wayOut(peer) });
       }
-      if (waited === 0) log.info({ key, run: written.runId, plan: written.plan?.key }, 'waiting for another run that publishes here');
+      if (waited === 0) log.info({ key, run: peer.runId, plan: peer.plan?.key }, 'waiting for another run that publishes here');
       await sleep(timing.pollMs, undefined, { signal }).catch(() => signal.throwIfAborted());
       waited += timing.pollMs;
+    }
+  }
+
+  /** Makes a claim ours that no peer holds; undefined when another writer came first. */
+  static async #takeOver(options: ClaimOptions, holder: string, seen: Seen): Promise<Claim | undefined> {
+    const { store, key, runId, contentDigest, log, withShards, timing = defaultTiming } = options;
+    const { info, written, ageMs, joins } = seen;
+    const before = written && (joins && !withShards ? written : await withShardClaims(store, written));
+    // A process of the same plan has just renewed it.
+    if (info && written && before && joins && ageMs < timing.renewMs) return new Claim(options, written, info, before);
+    const since = before && before.contentDigest === contentDigest ? before.since : store.now().toISOString();
+    const record = recordOf(options, holder, since, joins ? written : before);
+    try {
+      const put = await store.put(key, claimBytes(record), { condition: info ? { etag: info.etag } : { absent: true } });
+      if (before && !joins && before.runId !== runId) log.info({ key, from: before.runId, ageMs }, 'claim taken over');
+      return new Claim(options, record, put, before);
+    } catch (error) {
+      if (error instanceof PreconditionFailed) return undefined;
+      throw error;
     }
   }
 
@@ -232,15 +227,17 @@ export class Claim {
   }
 }
 
-/** Ours from an earlier try, given back, or of a process of this machine that is gone. */
-function isFree({ released, runId, process }: ClaimRecord, own: string): boolean {
-  return released || runId === own || (process !== undefined && isGone(process) === true);
-}
-
-/** What one can do who finds a live claim. */
-function wayOut({ plan }: ClaimRecord): string {
-  if (plan === undefined) return 'run it again when that run is over, or give a longer --wait-timeout';
-  return `run it again when that run is over; if it will never go on: finish --abandon --plan ${plan.key}`;
+/** What a run writes that takes the claim; keys and uploads are those of the earlier holder. */
+function recordOf(
+  { runId, contentDigest, plan }: ClaimOptions,
+  holder: string,
+  since: string,
+  earlier: ClaimRecord | undefined,
+): ClaimRecord {
+  const { keys = [], uploads = {} } = earlier ?? {};
+  // Processes of a plan come and go: that one is gone tells nothing.
+  const who = plan ? { plan: { key: plan.key, holdMs: plan.holdMs } } : { process: ownHolder() };
+  return { schemaVersion: 1, runId, holder, ...who, contentDigest, since, released: false, keys, uploads };
 }
 
 /** ms: longer the more writers there are. */
