@@ -23,6 +23,7 @@ const floors: Record<string, number> = {
   'lib/network.ts': 1,
   'lib/progress.ts': 1,
   'lib/results.ts': 1,
+  'lib/seen-lock.ts': 1,
   'lib/temporary.ts': 1,
   'lib/workspace.ts': 1,
   'lib/write-at.ts': 1,

@@ -7,8 +7,9 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { LockHolder } from '../lib/holder.ts';
-import { look, takeAway, withLock } from '../lib/lock.ts';
+import { withLock } from '../lib/lock.ts';
 import { createLog, Redactor } from '../lib/log.ts';
+import { look, takeAway } from '../lib/seen-lock.ts';
 
 let dir: string;
 let path: string;

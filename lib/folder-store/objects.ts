@@ -4,7 +4,7 @@ import { link, mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { ownHolder } from '../holder.ts';
-import { isStale, look, takeAway } from '../lock.ts';
+import { isStale, look, takeAway } from '../seen-lock.ts';
 import { type Condition, type ObjectInfo, PreconditionFailed } from '../store.ts';
 import { sweepTemporaries } from '../temporary.ts';
 import { safeJoin } from '../workspace.ts';
