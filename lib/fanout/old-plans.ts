@@ -1,8 +1,7 @@
-import { randomUUID } from 'node:crypto';
 import type { Log } from '../log.ts';
-import { Claim } from '../publish/claim.ts';
 import { parseClaim } from '../publish/claim-record.ts';
 import { controlKeys } from '../publish/control.ts';
+import { claimToDelete } from '../publish/delete-claim.ts';
 import type { Leftover } from '../publish/orphans.ts';
 import { Uploads } from '../publish/uploads.ts';
 import type { ObjectInfo, Store } from '../store.ts';
@@ -47,10 +46,7 @@ export async function removeOldPlans(
   { prefix, records }: Leftover,
   { controlPrefix, log, signal }: { controlPrefix: string; log: Log; signal: AbortSignal },
 ): Promise<boolean> {
-  const keys = controlKeys(controlPrefix, prefix);
-  await store.probe(keys.probe);
-  const claimed = { store, key: keys.claim, runId: randomUUID(), contentDigest: 'delete', waitTimeout: 0, signal, log };
-  const claim = await Claim.take({ ...claimed, withShards: true, done: async () => false });
+  const claim = await claimToDelete(store, { prefix, controlPrefix, log, signal, withShards: true });
   if (claim === undefined) return false;
   try {
     await new Uploads(store, claim, log).abandon(prefix);

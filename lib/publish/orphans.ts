@@ -1,13 +1,12 @@
-import { randomUUID } from 'node:crypto';
 import type { Log } from '../log.ts';
 import { knownStart, wordsIn } from '../naming.ts';
 import { parents } from '../paths.ts';
 import type { MultipartUpload, ObjectInfo, Store } from '../store.ts';
 import { mapLimited } from '../transfer/pool.ts';
 import { type CatalogOptions, listPublished } from './catalog.ts';
-import { Claim } from './claim.ts';
 import { parseClaim } from './claim-record.ts';
 import { controlKeys, prefixOfRecord } from './control.ts';
+import { claimToDelete } from './delete-claim.ts';
 import { isOurs } from './inventory.ts';
 import { withShardClaims } from './shard-claims.ts';
 
@@ -92,11 +91,9 @@ export async function removeLeftover(
   { prefix, objects, records, uploads }: Leftover,
   { controlPrefix, log, signal }: { controlPrefix: string; log: Log; signal: AbortSignal },
 ): Promise<boolean> {
-  const keys = controlKeys(controlPrefix, prefix);
-  await store.probe(keys.probe);
-  const published = async () => (await store.head(keys.manifest)) !== undefined;
-  const claimed = { store, key: keys.claim, runId: randomUUID(), contentDigest: 'delete', waitTimeout: 0, signal, log };
-  const claim = await Claim.take({ ...claimed, done: published });
+  const { manifest } = controlKeys(controlPrefix, prefix);
+  const published = async () => (await store.head(manifest)) !== undefined;
+  const claim = await claimToDelete(store, { prefix, controlPrefix, log, signal, done: published });
   if (claim === undefined) return false;
   try {
     const done = await published();

@@ -1,9 +1,8 @@
-import { randomUUID } from 'node:crypto';
 import { StepError } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { Store } from '../store.ts';
-import { Claim } from './claim.ts';
 import { type ControlKeys, controlKeys, readPublished, readStored } from './control.ts';
+import { claimToDelete } from './delete-claim.ts';
 import { checkNesting, rayHashName, takeInventory } from './inventory.ts';
 
 export interface RemoveOptions {
@@ -34,9 +33,7 @@ export async function removePublished(options: RemoveOptions): Promise<Removed |
   const keys = controlKeys(controlPrefix, prefix);
   // A folder of models is no model.
   await checkNesting(store, controlPrefix, prefix);
-  await store.probe(keys.probe);
-  const claimed = { store, key: keys.claim, runId: randomUUID(), contentDigest: 'delete', waitTimeout, signal, log };
-  const claim = await Claim.take({ ...claimed, done: async () => false });
+  const claim = await claimToDelete(store, { prefix, controlPrefix, log, signal, waitTimeout });
   if (claim === undefined) throw new StepError('bug', `failed to delete ${prefix}: its claim was not given`);
   try {
     const removed = await removeClaimed({ ...options, signal: AbortSignal.any([signal, claim.signal]) }, keys);
