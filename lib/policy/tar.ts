@@ -30,8 +30,7 @@ export function isTarHeader(block: Buffer): boolean {
 export async function tarMembers(bytes: Bytes): Promise<{ members: TarMember[]; whole: boolean }> {
   const cursor = new Cursor(bytes);
   const members: TarMember[] = [];
-  let longName: string | undefined;
-  let longSize: number | undefined;
+  let next: NextEntry = {};
   try {
     for (let entries = 0; !cursor.atEnd; entries += 1) {
       if (entries > maxEntries || cursor.fetched > maxFetched) return { members, whole: false };
@@ -40,37 +39,52 @@ export async function tarMembers(bytes: Bytes): Promise<{ members: TarMember[]; 
       if (block.every((byte) => byte === 0)) continue;
       if (!isTarHeader(block)) return { members, whole: true };
       const type = String.fromCharCode(block[156] || 0x30);
-      const size: number = longSize ?? numberIn(block.subarray(124, 136));
+      const size = next.size ?? numberIn(block.subarray(124, 136));
       const padded = Math.ceil(size / blockBytes) * blockBytes;
-      if (type === 'x' || type === 'g' || type === 'L' || type === 'K') {
+      if ('xgLK'.includes(type)) {
         if (size > maxName) throw new BadArchive(`it has a name of ${size} bytes`);
         const text = (await cursor.take(padded)).toString('utf8', 0, size);
-        if (type === 'L') longName = text.replace(/\0+$/, '');
-        if (type === 'K') checkLink(text.replace(/\0+$/, ''));
-        if (type === 'x') {
-          const { path, size: own, linkpath, 'GNU.sparse.realsize': real } = paxRecords(text);
-          longName = path ?? longName;
-          longSize = own === undefined ? undefined : Number(own);
-          if (linkpath !== undefined) checkLink(linkpath);
-          if (real !== undefined) checkSparse(Number(real), bytes.size);
-        }
+        next = withExtension(next, type, text, bytes.size);
         continue;
       }
-      const name = longName ?? nameOf(block);
-      [longName, longSize] = [undefined, undefined];
-      checkName(name);
-      if (type === '1' || type === '2') checkLink(textOf(block.subarray(157, 257)));
-      if (type === '3' || type === '4' || type === '6') throw new BadArchive(`${name} is a device`);
-      if (type === 'S') checkSparse(numberIn(block.subarray(483, 495)), bytes.size);
-      const holds = !['1', '2', '5'].includes(type);
-      if (holds) members.push({ name, offset: cursor.position, size });
-      if (holds) await cursor.skip(Math.min(padded, bytes.size - cursor.position));
+      const name = next.name ?? nameOf(block);
+      next = {};
+      checkEntry(name, type, block, bytes.size);
+      // Links and folders hold nothing.
+      if ('125'.includes(type)) continue;
+      members.push({ name, offset: cursor.position, size });
+      await cursor.skip(Math.min(padded, bytes.size - cursor.position));
     }
   } catch (error) {
     if (!(error instanceof EndOfBytes)) throw error;
     return { members, whole: false };
   }
   return { members, whole: true };
+}
+
+/** What an extension has said of the entry behind it. */
+interface NextEntry {
+  name?: string | undefined;
+  size?: number | undefined;
+}
+
+/** The same with what one more extension says: GNU's long name (L) or link (K), or pax records of the next entry (x) or of all (g). */
+function withExtension(next: NextEntry, type: string, text: string, archiveSize: number): NextEntry {
+  if (type === 'L') return { ...next, name: text.replace(/\0+$/, '') };
+  if (type === 'K') checkLink(text.replace(/\0+$/, ''));
+  if (type !== 'x') return next;
+  const { path, size, linkpath, 'GNU.sparse.realsize': real } = paxRecords(text);
+  if (linkpath !== undefined) checkLink(linkpath);
+  if (real !== undefined) checkSparse(Number(real), archiveSize);
+  return { name: path ?? next.name, size: size === undefined ? undefined : Number(size) };
+}
+
+/** Throws BadArchive for what no model needs: links (1, 2) and names that lead out, devices and pipes (3, 4, 6), files of nothing but holes (S). */
+function checkEntry(name: string, type: string, block: Buffer, archiveSize: number): void {
+  checkName(name);
+  if (type === '1' || type === '2') checkLink(textOf(block.subarray(157, 257)));
+  if (type === '3' || type === '4' || type === '6') throw new BadArchive(`${name} is a device`);
+  if (type === 'S') checkSparse(numberIn(block.subarray(483, 495)), archiveSize);
 }
 
 function checkName(name: string): void {
