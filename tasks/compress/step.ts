@@ -4,7 +4,7 @@ import { defineStep } from '../../lib/define-step.ts';
 import { StepError } from '../../lib/errors.ts';
 import { withLock } from '../../lib/lock.ts';
 import { archiveMethod } from '../../lib/methods.ts';
-import { schema } from '../../lib/params/declare.ts';
+import { schema, type ValuesOf } from '../../lib/params/declare.ts';
 import { compressionParams, reportParams } from '../../lib/params/groups/compression.ts';
 import { namingParams } from '../../lib/params/groups/model.ts';
 import { destinationParams } from '../../lib/params/groups/publishing.ts';
@@ -14,35 +14,40 @@ import { manifestParams, workspaceParams } from '../../lib/params/groups/workspa
 import { manifestResults } from '../../lib/params/results.ts';
 import { isSkipped, passOn, resultsOf } from '../../lib/pass-on.ts';
 import { storeFaults } from '../../lib/s3-settings.ts';
-import { manifestResult, modelFolder } from '../../lib/workspace.ts';
+import { type ModelFolder, manifestResult, modelFolder } from '../../lib/workspace.ts';
 import { archiving } from './archive.ts';
 import { clearUp, removeSource } from './clear-up.ts';
 import { nothingToDo } from './nothing-to-do.ts';
 import { quantizing } from './quantization.ts';
 import { copyReport, reportField } from './report-files.ts';
-import { checkLinks, findSource, finishedOutput, goneSource, isWhole, originalOf } from './source.ts';
+import { checkLinks, type Found, findSource, finishedOutput, goneSource, isWhole, originalOf } from './source.ts';
+import type { Made, Tools, Way } from './work.ts';
+
+const params = schema({
+  ...workspaceParams,
+  ...manifestParams,
+  ...compressionParams,
+  ...reportParams,
+  fuseUpload: {
+    type: 'boolean',
+    description:
+      'Publish the smaller model while it is made: its weights never touch the disk.\n\nThe upload behind it finds it published.',
+    default: false,
+    'x-group': 'Publishing',
+  },
+  ...namingParams,
+  ...destinationParams,
+  ...waitParams,
+  ...transferParams,
+  ...networkParams,
+});
+
+type Params = ValuesOf<typeof params>;
 
 export const compress = defineStep({
   name: 'compress',
   summary: 'Makes a smaller model that vLLM loads, by quantizing its weights, or a lossless archive; or passes it on as it is.',
-  params: schema({
-    ...workspaceParams,
-    ...manifestParams,
-    ...compressionParams,
-    ...reportParams,
-    fuseUpload: {
-      type: 'boolean',
-      description:
-        'Publish the smaller model while it is made: its weights never touch the disk.\n\nThe upload behind it finds it published.',
-      default: false,
-      'x-group': 'Publishing',
-    },
-    ...namingParams,
-    ...destinationParams,
-    ...waitParams,
-    ...transferParams,
-    ...networkParams,
-  }),
+  params,
   results: manifestResults,
   faults: (params) => (params.fuseUpload && params.method !== 'none' && !isSkipped('compress', params) ? storeFaults(params) : []),
   async run(params, ctx) {
@@ -81,7 +86,6 @@ export const compress = defineStep({
     const folder = folderOf(way.suffix);
 
     await checkLinks(source, folder);
-    const { totalBytes } = source.manifest;
     if (ctx.dryRun) {
       const work = await way.plan(source, ctx.signal);
       ctx.print(work.show(folder.dir, ctx.terminal));
@@ -96,26 +100,26 @@ export const compress = defineStep({
         if (params.removeSource) await removeSource(source.folder, finished.manifest, { log, signal, waitTimeout });
         return await nothingToDo(finished, params, ctx);
       }
-      const startedAt = Date.now();
-      const work = await way.plan(source, signal);
-      log.info({ model: repo, commit, method, ...work.counts, bytes: totalBytes }, 'compress started');
-      if (work.dropped.length > 0) log.warn({ files: work.dropped }, 'weights in other formats are not kept');
-      const made = await work.make(folder, { log, progress, signal });
-      await copyReport(folder, method, params.reportDir, log);
-      if (params.removeSource) await removeSource(source.folder, made.manifest, { log, signal, waitTimeout });
-      log.info(
-        {
-          model: repo,
-          commit,
-          method,
-          bytes: made.manifest.totalBytes,
-          bytesBefore: totalBytes,
-          ...reportField(folder, method),
-          ms: Date.now() - startedAt,
-        },
-        'compress done',
-      );
+      const made = await make(way, source, folder, params, { log, progress, signal });
       return resultsOf(workspace, folder.manifest, made.manifest, made.bytes);
     });
   },
 });
+
+/** Makes the smaller model, the lock held. */
+async function make(way: Way, source: Found, folder: ModelFolder, params: Params, tools: Tools): Promise<Made> {
+  const { method, waitTimeout } = params;
+  const { log, signal } = tools;
+  const { source: from, totalBytes } = source.manifest;
+  const startedAt = Date.now();
+  const work = await way.plan(source, signal);
+  log.info({ model: from.repo, commit: from.commit, method, ...work.counts, bytes: totalBytes }, 'compress started');
+  if (work.dropped.length > 0) log.warn({ files: work.dropped }, 'weights in other formats are not kept');
+  const made = await work.make(folder, tools);
+  await copyReport(folder, method, params.reportDir, log);
+  if (params.removeSource) await removeSource(source.folder, made.manifest, { log, signal, waitTimeout });
+  const sizes = { bytes: made.manifest.totalBytes, bytesBefore: totalBytes };
+  const ms = Date.now() - startedAt;
+  log.info({ model: from.repo, commit: from.commit, method, ...sizes, ...reportField(folder, method), ms }, 'compress done');
+  return made;
+}
