@@ -1,9 +1,9 @@
 import { randomUUID } from 'node:crypto';
 import { isDerivation } from '../../lib/compression/derivation.ts';
 import { sharesOf } from '../../lib/compression/memory.ts';
-import { derivedFrom, newModelOf } from '../../lib/compression/new-model.ts';
+import { derivedFrom, type NewModel, newModelOf } from '../../lib/compression/new-model.ts';
 import { planModel } from '../../lib/compression/plan.ts';
-import { makingSender } from '../../lib/compression/sender.ts';
+import { type MakingOptions, makingSender } from '../../lib/compression/sender.ts';
 import type { ErrorsByModule } from '../../lib/compression/shard-run.ts';
 import { readSourceModel } from '../../lib/compression/source-model.ts';
 import { type Given, type Quantization, quantizationOf } from '../../lib/compression/wanted.ts';
@@ -125,28 +125,9 @@ export async function syncQuantized(
     'compress on the way',
   );
   if (model.dropped.length > 0) log.warn({ files: model.dropped }, 'weights in other formats are not kept');
-  const connections = new Budget(concurrency);
-  const seen = new Seen();
+  const sender = senderOf(newModel, { open, hint, shares, concurrency, progress, store, storedKey: keys.stored });
+  const { seen, errors } = sender;
   const lookInto = (path: string) => open(byPath.get(path) as ManifestFile);
-  const errors = new Map<string, ErrorsByModule>();
-  const sender = makingSender(newModel, {
-    store,
-    storedKey: keys.stored,
-    shards: {
-      open: async (file) => new ReadAhead(await open(file), { size: file.size, rangeSize, memory: shares.readAhead, connections }),
-      hint,
-    },
-    open: async (file) => {
-      return limited(seen.compare(file.path, await open(file)), connections);
-    },
-    shares,
-    concurrency,
-    reads: concurrency,
-    progress,
-    onMade: async (path, found) => {
-      errors.set(path, found);
-    },
-  });
   const inspect = async (ended: AbortSignal) => {
     await mayServe();
     await checkContent({ policy: params, files: model.others, open: lookInto, seen, concurrency, signal: ended, log });
@@ -160,6 +141,41 @@ export async function syncQuantized(
   } finally {
     await sender.close();
   }
+}
+
+/** Sends the files of a model whose weights become smaller on their way. To be closed at the end. */
+function senderOf(
+  newModel: NewModel,
+  {
+    open,
+    hint,
+    ...options
+  }: Pick<MakingOptions, 'open' | 'shares' | 'concurrency' | 'progress' | 'store' | 'storedKey'> & { hint: string },
+) {
+  const { shares, concurrency } = options;
+  const connections = new Budget(concurrency);
+  const seen = new Seen();
+  const errors = new Map<string, ErrorsByModule>();
+  const { send, close } = makingSender(newModel, {
+    ...options,
+    shards: {
+      open: async (file) => new ReadAhead(await open(file), { size: file.size, rangeSize, memory: shares.readAhead, connections }),
+      hint,
+    },
+    open: async (file) => limited(seen.compare(file.path, await open(file)), connections),
+    reads: concurrency,
+    onMade: async (path, found) => {
+      errors.set(path, found);
+    },
+  });
+  return {
+    send,
+    close,
+    /** What the files that stay as they are looked like when they were judged. */
+    seen,
+    /** What the weights lost, by the shards that this run made. */
+    errors,
+  };
 }
 
 async function readWhole(source: ByteSource, size: number, signal: AbortSignal): Promise<Buffer> {
