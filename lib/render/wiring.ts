@@ -135,6 +135,7 @@ export function commandOf(step: Step): string[] {
   return ['/nodejs/bin/node', `/app/${step.name}.cjs`];
 }
 
+/** What every rendered object is found by (Kubernetes' recommended labels). */
 export function labelsOf(version: string): Record<string, string> {
   return { 'app.kubernetes.io/name': 'modelferry', 'app.kubernetes.io/version': version };
 }

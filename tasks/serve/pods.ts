@@ -17,6 +17,7 @@ export interface PodOptions {
 
 export const modelPath = '/models';
 
+/** The image of this very version. */
 export function defaultImage(version: string): string {
   return `${imageName}:${version}`;
 }
@@ -67,6 +68,7 @@ export function podVolumes(): object[] {
   ];
 }
 
+/** The model as the server sees it, and the shared memory that its processes talk through. */
 export function serverMounts(): object[] {
   return [
     { name: 'models', mountPath: modelPath, readOnly: true },
@@ -74,10 +76,12 @@ export function serverMounts(): object[] {
   ];
 }
 
+/** Where the model lies in the pod. */
 export function folderOf({ name }: Served): string {
   return `${modelPath}/${name}`;
 }
 
+/** As whom a pod runs, and what it may write to. */
 export function podIdentity({ serviceAccount }: PodOptions): object {
   // So that the image's user can write to the volume.
   const securityContext = { fsGroup: 65532 };

@@ -171,7 +171,7 @@ function senderOf(
   return {
     send,
     close,
-    /** What the files that stay as they are looked like when they were judged. */
+    /** Compares the files that stay as they are with what was seen of them when they were judged. */
     seen,
     /** What the weights lost, by the shards that this run made. */
     errors,
