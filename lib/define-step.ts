@@ -101,12 +101,9 @@ export function defineStep<const Map extends ParamMap, const Required extends st
     let log = createLog({ level: 'info', format: 'json', redactor, write: invocation.stderr });
     let stacks = false;
     try {
-      if (invocation.argv.includes('--help')) {
-        invocation.stdout(`${await helpText(invocation.command, summary, params.properties, params.required)}\n`);
-        return { exitCode: 0 };
-      }
-      if (invocation.argv.includes('--version')) {
-        invocation.stdout(`${version}\n`);
+      const told = await textAskedFor(invocation, summary, params);
+      if (told !== undefined) {
+        invocation.stdout(`${told}\n`);
         return { exitCode: 0 };
       }
       log = createLog({ level: 'info', format: invocation.draw ? 'pretty' : 'json', redactor, write: invocation.stderr });
@@ -133,8 +130,7 @@ export function defineStep<const Map extends ParamMap, const Required extends st
         dryRun: common.dryRun,
         print,
         terminal: invocation.terminal,
-        confirm:
-          invocation.ask && (async (question) => /^y(es)?$/i.test(((await invocation.ask?.(`${visible(question)} [y/N] `)) ?? '').trim())),
+        confirm: invocation.ask && confirmBy(invocation.ask),
       });
       const found = await Promise.race([running, ...(invocation.crash === undefined ? [] : [invocation.crash])]);
       invocation.signal.throwIfAborted();
@@ -153,6 +149,17 @@ export function defineStep<const Map extends ParamMap, const Required extends st
     }
   };
   return { name, aliases, summary, params, own: declaration.params, results, product, ...(faults && { faults }), run, execute };
+}
+
+/** What --help or --version prints; undefined when neither is given. */
+async function textAskedFor({ argv, command }: Invocation, summary: string, params: ParamSchema): Promise<string | undefined> {
+  if (argv.includes('--help')) return await helpText(command, summary, params.properties, params.required);
+  return argv.includes('--version') ? version : undefined;
+}
+
+/** Anything but a yes is a no. */
+function confirmBy(ask: (question: string) => Promise<string>): (question: string) => Promise<boolean> {
+  return async (question) => /^y(es)?$/i.test((await ask(`${visible(question)} [y/N] `)).trim());
 }
 
 function envFile({ argv, env, terminal }: Invocation): NodeJS.Dict<string> {
