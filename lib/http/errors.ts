@@ -28,12 +28,14 @@ export function networkError(target: URL, error: unknown, signal: AbortSignal | 
 /** OpenSSL's verification errors as Node names them (node:tls documentation, X.509 certificate error codes). */
 const certificateCodes = /^(UNABLE_TO_|CERT_|DEPTH_ZERO_|SELF_SIGNED_|ERR_TLS_CERT_ALTNAME_INVALID|HOSTNAME_MISMATCH|INVALID_CA)/;
 
+/** `denied`: what a proxy answers who does not let a request through. */
 export function refusedByProxy(target: URL, status: number): StepError {
   return new StepError('denied', `failed to reach ${shownUrl(target)}: the proxy refuses it (${status})`, {
     hint: 'HTTPS_PROXY and HTTP_PROXY may hold user and password: http://user:password@host:port, percent-encoded; NO_PROXY names what needs no proxy',
   });
 }
 
+/** `transient`: a connection was no good (`how`) for the stall timeout (ms). */
 export function stalled(target: URL, how: string, stallTimeout: number): StepError {
   return new StepError('transient', `failed to read ${shownUrl(target)}: ${how} for ${Math.round(stallTimeout / 1000)} s`);
 }
