@@ -2,7 +2,9 @@ import { execFileSync } from 'node:child_process';
 import { mkdtempSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { crc32 } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { type Expected, sha256Of } from '../lib/integrity.ts';
 import { openFilesOf } from '../lib/local/open-file.ts';
 import { QuickCalls } from '../lib/local/quick-calls.ts';
 
@@ -41,6 +43,29 @@ describe('a file of a model that is sent', () => {
     truncateSync(join(dir, 'shrinks'), 3);
     await expect(source.read(0, Buffer.alloc(7), signal)).rejects.toThrow('it became shorter');
     await source.close();
+  });
+
+  test('is read and hashed in one turn where a thread can', async () => {
+    const bytes = Buffer.alloc(300_000, 'weights');
+    const sha256 = sha256Of(bytes);
+    writeFileSync(join(dir, 'whole'), bytes);
+    const open = (changes: Partial<Expected> = {}) => openFilesOf(dir)({ path: 'whole', size: bytes.length, sha256, ...changes });
+    const shared = Buffer.from(new SharedArrayBuffer(bytes.length));
+    const source = await open();
+    expect(await source.readWhole?.(shared, { wantsCrc32: true })).toEqual({ sha256, crc32: crc32(bytes) });
+    expect(shared.equals(bytes)).toBe(true);
+    // A copy would be filled in their place.
+    expect(await source.readWhole?.(Buffer.alloc(bytes.length), { wantsCrc32: false })).toBeUndefined();
+    await source.close();
+    await expect(source.readWhole?.(shared, { wantsCrc32: false })).rejects.toMatchObject({ kind: 'bug' });
+    const wrong = await open({ sha256: 'f'.repeat(64) });
+    await expect(wrong.readWhole?.(shared, { wantsCrc32: false })).rejects.toMatchObject({ kind: 'integrity' });
+    await wrong.close();
+    const shorter = await open();
+    truncateSync(join(dir, 'whole'), 200_000);
+    expect(await shorter.readWhole?.(shared, { wantsCrc32: true })).toBeUndefined();
+    await expect(shorter.read(0, shared, signal)).rejects.toThrow('it became shorter');
+    await shorter.close();
   });
 
   test('a pipe in its place is no file, and nobody waits for its writer', async () => {

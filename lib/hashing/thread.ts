@@ -1,7 +1,7 @@
 import { availableParallelism } from 'node:os';
 import { Worker } from 'node:worker_threads';
 import { StepError } from '../errors.ts';
-import type { Digests, HashAnswer, HashJob } from './worker.ts';
+import type { Digests, HashAnswer, HashJob, ReadDigests } from './worker.ts';
 
 declare const HASH_WORKER: string | undefined;
 
@@ -71,6 +71,11 @@ export class HashThread {
   /** All digests of bytes that are there whole, in one turn; under the same terms as a hash's. */
   async digests(bytes: Uint8Array, wantsCrc32: boolean): Promise<Digests> {
     return (await this.#runAlone({ whole: bytes, wantsCrc32 })) as Digests;
+  }
+
+  /** Fills shared memory from the start of an open file, and then as `digests`. */
+  async readDigests(fd: number, into: Uint8Array<SharedArrayBuffer>, wantsCrc32: boolean): Promise<ReadDigests> {
+    return (await this.#runAlone({ fd, into, wantsCrc32 })) as ReadDigests;
   }
 
   /** Work that is no part of a hash. */

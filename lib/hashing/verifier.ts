@@ -1,7 +1,7 @@
 import { crc32 } from 'node:zlib';
 import { compareFound, type Expected, Verifier } from '../integrity.ts';
 import { hashThread, worthAThread } from './thread.ts';
-import type { Digests } from './worker.ts';
+import type { Digests, ReadDigests } from './worker.ts';
 
 /** A Verifier whose work may be another thread's. */
 export interface AsyncVerifier extends Disposable {
@@ -27,6 +27,25 @@ export async function digestsOf(file: Expected, bytes: Uint8Array, { wantsCrc32 
   const verifier = new Verifier(file);
   verifier.update(bytes);
   return { sha256: verifier.finish(), crc32: wantsCrc32 ? crc32(bytes) : undefined };
+}
+
+/**
+ * Reads a file whole out of an open one, and hashes it in the same turn of the thread: a turn less for each file. Undefined where no thread does that; without
+ * digests when not all could be read, which another way of reading may tell more of. Throws as Verifier does.
+ */
+export async function readDigests(
+  file: Expected,
+  { fd, into }: { fd: number; into: Buffer },
+  { wantsCrc32 }: { wantsCrc32: boolean },
+): Promise<ReadDigests | undefined> {
+  if (!isShared(into)) return undefined;
+  const read = await threadFor(file)?.readDigests(fd, into, wantsCrc32);
+  if (read?.digests) compareFound(file, { size: into.length, sha256: read.digests.sha256 });
+  return read;
+}
+
+function isShared(bytes: Uint8Array): bytes is Uint8Array<SharedArrayBuffer> {
+  return bytes.buffer instanceof SharedArrayBuffer;
 }
 
 /** Hashes a file as its bytes pass: in a thread where that pays. */

@@ -12,12 +12,22 @@ export class QuickCalls {
 
   /** What `now` gives or throws while calls are quick, then what `later` does. */
   async call<T>(now: () => T, later: () => Promise<T>): Promise<T> {
-    if (this.#slow >= mostSlow) return await later();
+    if (!this.areQuick) return await later();
     const began = performance.now();
     try {
       return now();
     } finally {
-      this.#slow += performance.now() - began < slowMs ? -Math.min(this.#slow, 1 / 16) : 1;
+      this.took(performance.now() - began);
     }
+  }
+
+  /** False once several were slow. */
+  get areQuick(): boolean {
+    return this.#slow < mostSlow;
+  }
+
+  /** One took so long (ms). */
+  took(ms: number): void {
+    this.#slow += ms < slowMs ? -Math.min(this.#slow, 1 / 16) : 1;
   }
 }
