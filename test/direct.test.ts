@@ -174,7 +174,13 @@ describe('a GET straight into a buffer', () => {
 const large = 32 * 1024 ** 2;
 
 async function put(body: Uint8Array = Buffer.from('hello'), changes: Partial<DirectWrite> = {}) {
-  const answer = await direct.put(url, { headers: {}, body, signal: new AbortController().signal, stallTimeout: 5000, ...changes });
+  const answer = await direct.put(new URL(url), {
+    headers: {},
+    body,
+    signal: new AbortController().signal,
+    stallTimeout: 5000,
+    ...changes,
+  });
   return typeof answer === 'object' ? { ...answer, body: answer.body.toString() } : answer;
 }
 

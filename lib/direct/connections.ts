@@ -70,8 +70,8 @@ export class DirectConnections {
    * The answer to a PUT; undefined when this server does not speak HTTP/1.1, and `unheard` when it ended the connection before it had taken all of the body, which
    * is how some refuse it: what it said is lost, and `send` may hear it with care. Throws as `get` does.
    */
-  async put(url: string, { body, headers, ...request }: DirectWrite): Promise<WholeAnswer | 'unheard' | undefined> {
-    const target = new URL(url);
+  async put(target: URL, { body, headers, ...request }: DirectWrite): Promise<WholeAnswer | 'unheard' | undefined> {
+    const url = target.href;
     return await this.#inTurn(target, request, async (turn) => {
       let answer: AnswerReader | undefined;
       const reader: Message['reader'] = (heads) => {

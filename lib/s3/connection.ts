@@ -7,7 +7,7 @@ import { retry } from '../transfer/retry.ts';
 import type { ChecksumMode } from './checksums.ts';
 import { makeClient } from './client.ts';
 import { isOfClock, s3Error } from './errors.ts';
-import { quickWrite, type Write, type Written, writeUrl } from './quick-write.ts';
+import { type Done, quickWrite, type Write, writeUrl } from './quick-write.ts';
 
 /** How a store knows If-Match and If-None-Match on puts: not at all (`none`), as HTTP has it, or with an ETag without its quotes. */
 export type Conditions = 'none' | 'quoted' | 'bare';
@@ -86,7 +86,7 @@ export class S3Connection {
   }
 
   /** Puts an object or a part, as `send` does. Where its crc32 is verified that is all that protects it, and it takes the short way. */
-  async write(doing: string, write: Write): Promise<Exclude<Written['done'], undefined>> {
+  async write(doing: string, write: Write): Promise<Done> {
     return await this.send(doing, async (client, sent) => {
       if (write.ChecksumCRC32 === undefined) return await sendWrite(client, write, sent);
       const { settings, stallTimeout, signal } = this.options;
@@ -95,10 +95,11 @@ export class S3Connection {
       // Only where the SDK goes itself: it knows access points, directory buckets, profiles and partitions that we do not.
       if (url.origin !== this.#origin) return await sendWrite(client, write, sent);
       const signingDate = new Date(Date.now() + client.config.systemClockOffset);
-      const { done, answer } = await quickWrite(write, url, { settings, region, signingDate, signal, stallTimeout });
-      if (done) this.#learn(answer.headers.date);
+      const written = await quickWrite(write, url, { settings, region, signingDate, signal, stallTimeout });
       // What else came is the SDK's to read.
-      return done ?? (await sendWrite(client, write, { ...sent, answer }));
+      if (written.done === undefined) return await sendWrite(client, write, { ...sent, answer: written.answer });
+      this.#learn(written.headers.date);
+      return written.done;
     });
   }
 
@@ -150,11 +151,7 @@ export class S3Connection {
 }
 
 /** By the SDK; with an answer that came already, it only reads that. */
-async function sendWrite(
-  client: S3Client,
-  { UploadId, PartNumber, ...put }: Write,
-  sent: Sent & { answer?: HttpAnswer },
-): Promise<Exclude<Written['done'], undefined>> {
+async function sendWrite(client: S3Client, { UploadId, PartNumber, ...put }: Write, sent: Sent & { answer?: HttpAnswer }): Promise<Done> {
   if (UploadId !== undefined) {
     const command = new UploadPartCommand({ ...put, UploadId, PartNumber });
     if (put.ChecksumCRC32 !== undefined) leaveUnsigned(command);

@@ -1,6 +1,7 @@
+import type { IncomingHttpHeaders } from 'node:http';
 import { Readable } from 'node:stream';
 import type { PutObjectCommandInput, UploadPartCommandInput } from '@aws-sdk/client-s3';
-import type { DirectWrite } from '../direct/connections.ts';
+import type { DirectWrite, WholeAnswer } from '../direct/connections.ts';
 import { type HttpAnswer, readBody } from '../http/answer.ts';
 import { networkError } from '../http/errors.ts';
 import { send } from '../http/request.ts';
@@ -41,12 +42,15 @@ export interface QuickOptions {
   stallTimeout: number;
 }
 
-/** What a store answered to a write. */
-export interface Written {
-  /** Undefined when it is not a plain success: `answer` is then whole, to be read by who knows S3's errors. */
-  done: { ETag: string; VersionId: string | undefined; ChecksumCRC32: string | undefined } | undefined;
-  answer: HttpAnswer;
+/** What a store says of what it has taken. */
+export interface Done {
+  ETag: string;
+  VersionId: string | undefined;
+  ChecksumCRC32: string | undefined;
 }
+
+/** What a store answered to a write: when it is no plain success, the answer itself, for who knows S3's errors. */
+export type Written = { done: Done; headers: IncomingHttpHeaders } | { done?: undefined; answer: HttpAnswer };
 
 /** Where a write goes. */
 export function writeUrl({ Key, UploadId, PartNumber }: Write, settings: S3Settings, region: string): URL {
@@ -75,23 +79,38 @@ export async function quickWrite(write: Write, url: URL, { signal, stallTimeout,
     'x-amz-content-sha256': 'UNSIGNED-PAYLOAD',
   };
   const asked = await signed({ method: 'PUT', url, headers }, signing);
-  const answer = await ask(url, { headers: asked, body: write.Body, signal, stallTimeout });
-  if (answer.status >= 300 || !hasObjectHeaders(answer.headers)) return { done: undefined, answer };
+  const request = { headers: asked, body: write.Body, signal, stallTimeout };
+  const direct = isConditional(write) ? undefined : await putDirect(url, request);
+  if (typeof direct === 'object') {
+    if (isDone(direct)) return { done: doneOf(direct), headers: direct.headers };
+    return { answer: { ...direct, body: Readable.from(direct.body), leave: () => {} } };
+  }
+  const answer = await send(url.href, { ...request, method: 'PUT', careful: direct === 'unheard' });
+  if (!isDone(answer)) return { answer };
   await readBody(answer);
-  const header = (name: string) => answer.headers[name]?.toString();
-  const done = { ETag: header('etag') ?? '', VersionId: header('x-amz-version-id'), ChecksumCRC32: header('x-amz-checksum-crc32') };
-  return { done, answer };
+  return { done: doneOf(answer), headers: answer.headers };
 }
 
-/** Past node:http too, where nothing stands in between and twice is as good as once. */
-async function ask(url: URL, request: DirectWrite): Promise<HttpAnswer> {
-  const { direct } = agents();
-  const conditional = 'if-match' in request.headers || 'if-none-match' in request.headers;
-  const answer = conditional
-    ? undefined
-    : await direct?.put(url.href, request).catch((error: unknown) => {
-        throw networkError(url, error, request.signal);
-      });
-  if (typeof answer === 'object') return { ...answer, body: Readable.from(answer.body), leave: () => {} };
-  return await send(url.href, { ...request, method: 'PUT', careful: answer === 'unheard' });
+function isConditional({ IfMatch, IfNoneMatch }: Write): boolean {
+  return IfMatch !== undefined || IfNoneMatch !== undefined;
+}
+
+/** Past node:http too, where nothing stands in between: for writes that may be done twice as well as once. */
+async function putDirect(url: URL, request: DirectWrite): Promise<WholeAnswer | 'unheard' | undefined> {
+  try {
+    return await agents().direct?.put(url, request);
+  } catch (error) {
+    throw networkError(url, error, request.signal);
+  }
+}
+
+type Answered = Pick<HttpAnswer, 'status' | 'headers'>;
+
+function isDone({ status, headers }: Answered): boolean {
+  return status < 300 && hasObjectHeaders(headers);
+}
+
+function doneOf({ headers }: Answered): Done {
+  const header = (name: string) => headers[name]?.toString();
+  return { ETag: header('etag') ?? '', VersionId: header('x-amz-version-id'), ChecksumCRC32: header('x-amz-checksum-crc32') };
 }
