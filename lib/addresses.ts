@@ -5,42 +5,38 @@ import { StepError } from './errors.ts';
 /** Whom an address means: everybody the same machine, those of one network, or the asking machine itself and its own link. */
 export type Zone = 'public' | 'private' | 'loopback' | 'link-local';
 
+type Range = [net: string, prefix: number, family: 'ipv4' | 'ipv6'];
+
 /** RFC 6890 and RFC 4193. */
-const lists: [Exclude<Zone, 'public'>, BlockList][] = [
-  [
-    'loopback',
-    blockList([
-      ['127.0.0.0', 8, 'ipv4'],
-      ['0.0.0.0', 8, 'ipv4'],
-      ['::1', 128, 'ipv6'],
-      ['::', 128, 'ipv6'],
-    ]),
+const ranges: Record<Exclude<Zone, 'public'>, Range[]> = {
+  loopback: [
+    ['127.0.0.0', 8, 'ipv4'],
+    ['0.0.0.0', 8, 'ipv4'],
+    ['::1', 128, 'ipv6'],
+    ['::', 128, 'ipv6'],
   ],
-  [
-    // Where clouds have their metadata services.
-    'link-local',
-    blockList([
-      ['169.254.0.0', 16, 'ipv4'],
-      ['fe80::', 10, 'ipv6'],
-      // AWS for IPv6 (EC2 user guide, "Instance metadata service").
-      ['fd00:ec2::254', 128, 'ipv6'],
-    ]),
+  // Where clouds have their metadata services.
+  'link-local': [
+    ['169.254.0.0', 16, 'ipv4'],
+    ['fe80::', 10, 'ipv6'],
+    // AWS for IPv6 (EC2 user guide, "Instance metadata service").
+    ['fd00:ec2::254', 128, 'ipv6'],
   ],
-  [
-    'private',
-    blockList([
-      ['10.0.0.0', 8, 'ipv4'],
-      ['172.16.0.0', 12, 'ipv4'],
-      ['192.168.0.0', 16, 'ipv4'],
-      ['100.64.0.0', 10, 'ipv4'],
-      ['fc00::', 7, 'ipv6'],
-    ]),
+  private: [
+    ['10.0.0.0', 8, 'ipv4'],
+    ['172.16.0.0', 12, 'ipv4'],
+    ['192.168.0.0', 16, 'ipv4'],
+    ['100.64.0.0', 10, 'ipv4'],
+    ['fc00::', 7, 'ipv6'],
   ],
-];
+};
+/** Made when the first address is looked at: they take several ms of a program's start. */
+let lists: [Zone, BlockList][] | undefined;
 
 /** The zone of an IP address, as text. */
 export function zoneOfAddress(address: string): Zone {
   const family = isIP(address) === 6 ? 'ipv6' : 'ipv4';
+  lists ??= Object.entries(ranges).map(([zone, of]) => [zone as Zone, blockList(of)]);
   return lists.find(([, list]) => list.check(address, family))?.[0] ?? 'public';
 }
 
@@ -85,7 +81,7 @@ function refusal(hostname: string, address: string): NodeJS.ErrnoException {
 /** What can be done about it. */
 export const noBusiness = 'a Hub has no business there: check --hub-url; where a mirror inside is meant, give its own address';
 
-function blockList(subnets: readonly [string, number, 'ipv4' | 'ipv6'][]): BlockList {
+function blockList(subnets: readonly Range[]): BlockList {
   const list = new BlockList();
   for (const subnet of subnets) list.addSubnet(...subnet);
   return list;
