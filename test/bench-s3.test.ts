@@ -1,7 +1,7 @@
 import { request as httpRequest } from 'node:http';
 import { CompleteMultipartUploadCommand, CreateMultipartUploadCommand, PutObjectCommand, UploadPartCommand } from '@aws-sdk/client-s3';
 import { afterEach, describe, expect, test } from 'vitest';
-import { inFrontOf } from './bench/s3-front.ts';
+import { inFrontOf } from './bench/front.ts';
 import { FakeS3 } from './fakes/s3.ts';
 import { clientOf } from './fakes/s3-client.ts';
 

@@ -8,8 +8,9 @@ import { compressHead, compressRows } from './compress.ts';
 import { type DataSet, dataSet } from './data-sets.ts';
 import { fuseHead, fuseRows } from './fuse.ts';
 import { kernelHead, kernelRows } from './kernels.ts';
+import type { Link } from './link.ts';
 import { type Bench, compare, type Job, jobs, type Measured, syncAlone } from './rows.ts';
-import { bundleServers, type Link, type Servers, startServers } from './servers.ts';
+import { bundleServers, type Servers, startServers } from './servers.ts';
 import { markdownTable, mebibytes, ratio, seconds } from './table.ts';
 import { installTools, toolVersions } from './tools.ts';
 

@@ -1,15 +1,17 @@
-/** The S3 of the benchmark as a program: it keeps no bodies of weights, nor verifies them. Env: BUCKETS (made at the start, split by commas). Prints its origin. */
 import { search } from '../fakes/leaks.ts';
 import { FakeS3 } from '../fakes/s3.ts';
-import { inFrontOf } from './s3-front.ts';
+import { inFrontOf } from './front.ts';
+import type { S3Arguments } from './servers.ts';
 
 search.requests = false;
 
+/** The S3 of the benchmark as a program: it keeps no bodies of weights, nor verifies them. argv: JSON of S3Arguments. Prints its origin. */
 async function main(): Promise<void> {
+  const { bucket, link } = JSON.parse(process.argv[2] ?? '') as S3Arguments;
   const server = new FakeS3({ discard: true, fast: true });
-  for (const name of (process.env.BUCKETS ?? '').split(',')) server.createBucket(name);
+  server.createBucket(bucket);
   server.forgetRequests();
-  await server.listen({ front: inFrontOf });
+  await server.listen({ front: (http) => inFrontOf(http, link) });
   process.stdout.write(`${server.origin}\n`);
 }
 

@@ -5,7 +5,7 @@ import { join } from 'node:path';
 /** Bodies up to this many bytes are kept even by a store that discards. */
 export const keptBelow = 500_000;
 
-/** How many bytes of a body were let go before they came to the server (test/bench/s3-front.ts). */
+/** How many bytes of a body were let go before they came to the server (test/bench/front.ts). */
 export const discardedHeader = 'x-test-discarded';
 
 /** The bytes of an object or a part; shared between the objects that hold the same ones. */
