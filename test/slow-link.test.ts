@@ -4,41 +4,14 @@ import { s3Limits } from '../lib/s3/store.ts';
 import { Budget } from '../lib/transfer/budget.ts';
 import { BufferPool, bufferBytes, sizeForAll } from '../lib/transfer/buffers.ts';
 import { moveParts } from '../lib/transfer/parts.ts';
+import { FakeClock } from './fakes/clock.ts';
 
 const mebibyte = 1024 ** 2;
 const { signal } = new AbortController();
 
-/** A clock that stands until everybody waits. */
-class Clock {
-  now = 0;
-  readonly #due: { at: number; go: () => void }[] = [];
-
-  sleep(ms: number): Promise<void> {
-    return new Promise((go) => {
-      this.#due.push({ at: this.now + ms, go });
-    });
-  }
-
-  async runUntil(done: Promise<void>): Promise<void> {
-    let over = false;
-    void done.then(() => {
-      over = true;
-    });
-    for (;;) {
-      for (let rounds = 0; rounds < 5; rounds += 1) await new Promise((go) => setImmediate(go));
-      if (over) return;
-      this.#due.sort((a, b) => a.at - b.at);
-      const next = this.#due[0];
-      if (next === undefined) throw new Error('everybody waits for ever');
-      this.now = next.at;
-      while (this.#due[0]?.at === next.at) this.#due.shift()?.go();
-    }
-  }
-}
-
 /** Bytes per second of 512 MiB in two files from one end to the other in the default memory, where a request takes `rtt` ms and its bytes as long as `rate` (bytes/s) says. */
 async function speedOf(concurrency: number, { rtt, rate }: { rtt: number; rate: number }): Promise<number> {
-  const clock = new Clock();
+  const clock = new FakeClock();
   const request = (bytes: number) => clock.sleep(rtt + (bytes / rate) * 1000);
   const [size, maxMemory] = [256 * mebibyte, 256 * mebibyte];
   const [sources, connections, buffers] = [
@@ -62,8 +35,8 @@ async function speedOf(concurrency: number, { rtt, rate }: { rtt: number; rate: 
         leave();
       },
     });
-  await clock.runUntil(Promise.all([move(), move()]).then(() => {}));
-  return (2 * size) / (clock.now / 1000);
+  await clock.runUntil(Promise.all([move(), move()]));
+  return (2 * size) / (clock.now() / 1000);
 }
 
 test.each([
