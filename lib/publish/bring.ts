@@ -3,7 +3,7 @@ import type { Expected } from '../integrity.ts';
 import type { Log } from '../log.ts';
 import { type ObjectInfo, PreconditionFailed, type Store } from '../store.ts';
 import { Budget } from '../transfer/budget.ts';
-import { mapLimited } from '../transfer/pool.ts';
+import { allEnded, mapLimited } from '../transfer/pool.ts';
 import { copiesFor } from './copies.ts';
 import { type Brought, marksOf } from './inventory.ts';
 import type { PublishOptions } from './options.ts';
@@ -31,8 +31,7 @@ export async function bring(
   const failed = new AbortController();
   const signal = AbortSignal.any([options.signal, failed.signal]);
   const missing = files.filter((file) => !right.has(file.path));
-  const copies = await copiesFor(options, missing);
-  await uploads.adopt(prefix, missing);
+  const [copies] = await allEnded([copiesFor(options, missing), uploads.adopt(prefix, missing)]);
   const bringing: Bringing = { brought: new Map(right), uploadedBytes: 0, copiedBytes: 0 };
   const [totalBytes, toSend] = [sizeOf(files), sizeOf(missing)];
   log.info({ uri: `${store.uri}/${prefix}/`, files: files.length, bytes: totalBytes, toSend }, 'publishing');

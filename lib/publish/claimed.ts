@@ -1,6 +1,7 @@
 import { kindOf } from '../errors.ts';
 import type { Log } from '../log.ts';
 import type { Manifest } from '../manifest.ts';
+import { allEnded } from '../transfer/pool.ts';
 import { Claim } from './claim.ts';
 import type { Named } from './content.ts';
 import type { ControlKeys, Published } from './control.ts';
@@ -27,6 +28,8 @@ export interface Target {
   folder: string;
   /** The published manifest when it is ours already; throws `refused` when it is another's. */
   look: () => Promise<Published | undefined>;
+  /** Throws when it can never lie there; only reads. Asked together with the first look. */
+  check?: () => Promise<void>;
   /** Brings all and puts the manifest. Its signal ends with the claim too. */
   work: (signal: AbortSignal, claim: Claim, uploads: Uploads) => Promise<PublishOutcome>;
 }
@@ -34,9 +37,9 @@ export interface Target {
 /** What is published already, with what killed runs left taken away; undefined when there is work to do. Throws `refused` when it is another's. */
 export async function publishedBefore(
   options: Omit<ClaimedOptions, 'waitTimeout'>,
-  { uri, keys, folder, look }: Omit<Target, 'work'>,
+  { uri, keys, folder, look, check }: Omit<Target, 'work'>,
 ): Promise<PublishOutcome | undefined> {
-  const done = await look();
+  const [, done] = await allEnded([check?.(), look()]);
   if (done === undefined) return undefined;
   await clearLeftovers({ ...options, prefix: folder }, keys);
   return unchanged(done, options.log, uri);

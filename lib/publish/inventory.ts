@@ -2,7 +2,7 @@ import { StepError } from '../errors.ts';
 import type { Expected } from '../integrity.ts';
 import { parents } from '../paths.ts';
 import type { ObjectInfo, Store } from '../store.ts';
-import { mapLimited } from '../transfer/pool.ts';
+import { allEnded, mapLimited } from '../transfer/pool.ts';
 import { controlKeys, prefixOfManifest, readStored } from './control.ts';
 import { settledListing } from './listing.ts';
 
@@ -50,13 +50,17 @@ export async function checkNesting(store: Store, controlPrefix: string, prefix: 
     new StepError('refused', `failed to use ${store.uri}/${prefix}/: ${store.uri}/${other}/ is published, and one would lie in the other`, {
       hint: 'choose another --key-template',
     });
-  for (const above of parents(prefix)) {
-    if (await store.head(controlKeys(controlPrefix, above).manifest)) throw conflict(above);
-  }
-  for await (const { key } of store.list(`${controlPrefix}/manifests/${prefix}/`)) {
-    const inside = prefixOfManifest(controlPrefix, key);
-    if (inside !== undefined) throw conflict(inside);
-  }
+  const published = async (above: string) => ((await store.head(controlKeys(controlPrefix, above).manifest)) ? above : undefined);
+  const inside = async () => {
+    for await (const { key } of store.list(`${controlPrefix}/manifests/${prefix}/`)) {
+      const other = prefixOfManifest(controlPrefix, key);
+      if (other !== undefined) return other;
+    }
+    return undefined;
+  };
+  // Side by side: what one of them costs in a store that is far is a round trip.
+  const found = await allEnded([...parents(prefix).map(published), inside()]);
+  for (const other of found) if (other !== undefined) throw conflict(other);
 }
 
 /** A file that is in the store. */

@@ -28,9 +28,9 @@ export interface PublishPlan {
  */
 export async function publish(options: PublishOptions): Promise<PublishOutcome> {
   const keys = controlKeys(options.controlPrefix, options.prefix);
-  await checkPlace(options, keys);
   return await publishClaimed(options, {
     ...targetOf(options),
+    check: () => checkPlace(options, keys),
     work: (signal, claim, uploads) => bringAndPublish({ ...options, signal }, keys, claim, uploads),
   });
 }

@@ -3,6 +3,7 @@ import type { Expected } from '../integrity.ts';
 import { sha256Of } from '../integrity.ts';
 import { type Manifest, manifestBytes } from '../manifest.ts';
 import { type ObjectInfo, PreconditionFailed, type Store } from '../store.ts';
+import { allEnded } from '../transfer/pool.ts';
 import type { Claim } from './claim.ts';
 import { type ControlKeys, type StoredFile, storedBytes } from './control.ts';
 import { type Brought, checkNesting, compareListing, type Inventory, marksOf, rayHashName, rightSha256 } from './inventory.ts';
@@ -35,9 +36,11 @@ export async function seal(
   for (const file of files) {
     lying.push(storedFile(file, await asListed(store, file, brought.get(file.path) as Brought, listed.get(file.path))));
   }
-  await store.put(keys.stored, storedBytes(lying));
-  if (options.source) await store.put(keys.source, options.source);
-  await checkNesting(store, options.controlPrefix, prefix);
+  await allEnded([
+    store.put(keys.stored, storedBytes(lying)),
+    options.source && store.put(keys.source, options.source),
+    checkNesting(store, options.controlPrefix, prefix),
+  ]);
   await claim.confirm();
   signal.throwIfAborted();
   const bytes = manifestBytes(manifest);

@@ -18,3 +18,9 @@ export async function mapLimited<T, R>(items: readonly T[], limit: number, work:
   if (failures.length > 0) throw failures[0];
   return results;
 }
+
+/** Waits until all have ended, and gives what they gave; throws the failure of the first in the list that failed. */
+export async function allEnded<T extends readonly unknown[]>(works: { [K in keyof T]: Promise<T[K]> | T[K] }): Promise<T> {
+  await Promise.allSettled(works);
+  return (await Promise.all(works)) as unknown as T;
+}
