@@ -30,7 +30,7 @@ export async function makePlan(options: MakePlanOptions, made: ReadPlan): Promis
   }
   const target = { keys, folder: prefix, look: () => look(options, keys) };
   const ended = await underClaim({ ...options, runId: runIdOf(made) }, target, async (signal, claim, uploads) => {
-    const inventory = await inventoryOf(options, keys, await readPublished(store, keys.manifest));
+    const inventory = await inventoryOf(options, keys, readPublished(store, keys.manifest));
     refuseForeign(inventory, options);
     await options.inspect?.(signal);
     const missing = options.content.files.filter((file) => !inventory.right.has(file.path));

@@ -82,8 +82,8 @@ export interface InventoryOptions {
   store: Store;
   prefix: string;
   files: readonly Expected[];
-  /** Paths that earlier manifests of this prefix named: ours, whatever their metadata says. */
-  known: ReadonlySet<string>;
+  /** Paths that earlier manifests of this prefix named: ours, whatever their metadata says. May be still asked for. */
+  known: ReadonlySet<string> | Promise<ReadonlySet<string>>;
   /** Records of what is stored; what a later one says counts. */
   storedKeys: readonly string[];
   rayHash: boolean;
@@ -105,8 +105,12 @@ export async function takeInventory({
 }: InventoryOptions): Promise<Inventory> {
   const start = `${prefix}/`;
   const wanted = new Map(files.map((file) => [file.path, file]));
-  const objects: ObjectInfo[] = [];
-  for await (const object of store.list(start)) if (!filesOnly || wanted.has(object.key.slice(start.length))) objects.push(object);
+  const list = async () => {
+    const objects: ObjectInfo[] = [];
+    for await (const object of store.list(start)) if (!filesOnly || wanted.has(object.key.slice(start.length))) objects.push(object);
+    return objects;
+  };
+  const [objects, named] = await allEnded([list(), known]);
   const inventory: Inventory = { right: new Map(), leftovers: [], foreign: [] };
   if (objects.length === 0) return inventory;
   const stored = new Map((await Promise.all(storedKeys.map((key) => readStored(store, key)))).flatMap((files) => [...files]));
@@ -124,7 +128,7 @@ export async function takeInventory({
     if (head === undefined) return;
     const sha256 = file && rightSha256(file, head, record && isFile(file, record) ? record.sha256 : undefined);
     if (sha256 !== undefined) inventory.right.set(path, { info: head, sha256 });
-    else if (isOurs(head) || known.has(path)) {
+    else if (isOurs(head) || named.has(path)) {
       if (!file && !(rayHash && path === rayHashName)) inventory.leftovers.push(object.key);
     } else inventory.foreign.push(object.key);
   });

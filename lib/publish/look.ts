@@ -1,4 +1,5 @@
 import { kindOf, StepError } from '../errors.ts';
+import type { Manifest } from '../manifest.ts';
 import { checkKeys } from '../paths.ts';
 import type { Named } from './content.ts';
 import { type ControlKeys, type Published, readPublished } from './control.ts';
@@ -52,16 +53,17 @@ export async function look(
   }
 }
 
-/** What lies under the prefix now, as takeInventory sorts it; `known` are paths that are ours besides those of the old manifest, `reports` more records of what is stored. */
+/** What lies under the prefix now, as takeInventory sorts it; `old` may be still asked for, `known` are paths that are ours besides those of it, `reports` more records of what is stored. */
 export async function inventoryOf(
   options: Pick<PublishOptions, 'store' | 'prefix' | 'content' | 'rayHash' | 'concurrency'>,
   keys: ControlKeys,
-  old: Published | undefined,
+  old: Published | undefined | Promise<Published | undefined>,
   known: readonly string[] = [],
   reports: readonly string[] = [],
 ): Promise<Inventory> {
   const { store, prefix, content, rayHash, concurrency } = options;
-  const ours = new Set([...known, ...(old?.manifest.files.map((file) => file.path) ?? []), ...(old ? [rayHashName] : [])]);
+  const namedBy = (manifest: Manifest) => [...manifest.files.map((file) => file.path), rayHashName];
+  const ours = Promise.resolve(old).then((there) => new Set([...known, ...(there ? namedBy(there.manifest) : [])]));
   return await takeInventory({
     store,
     prefix,

@@ -1,4 +1,5 @@
 import type { Expected } from '../integrity.ts';
+import { allEnded } from '../transfer/pool.ts';
 import { bring } from './bring.ts';
 import type { Claim } from './claim.ts';
 import { type ClaimedOptions, type PublishOutcome, publishClaimed, publishedBefore, type Target } from './claimed.ts';
@@ -81,8 +82,8 @@ export async function planPublish(options: Omit<PublishOptions, 'send' | 'progre
 
 async function bringAndPublish(options: PublishOptions, keys: ControlKeys, claim: Claim, uploads: Uploads): Promise<PublishOutcome> {
   const { store, log, content, prefix } = options;
-  const old = await readPublished(store, keys.manifest);
-  const inventory = await inventoryOf(options, keys, old);
+  const reading = readPublished(store, keys.manifest);
+  const [inventory, old] = await allEnded([inventoryOf(options, keys, reading), reading]);
   refuseForeign(inventory, options);
   await options.inspect?.(options.signal);
   // From here until the new manifest stands, the model does not exist for anyone.
