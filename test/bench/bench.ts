@@ -9,14 +9,14 @@ import { type DataSet, dataSet } from './data-sets.ts';
 import { fuseHead, fuseRows } from './fuse.ts';
 import { kernelHead, kernelRows } from './kernels.ts';
 import type { Link } from './link.ts';
-import { type Bench, compare, type Job, jobs, type Measured, syncAlone } from './rows.ts';
+import { type Bench, compare, type Job, jobs, type Measured, syncAlone, theirSyncAlone } from './rows.ts';
 import { bundleServers, type Servers, startServers } from './servers.ts';
 import { markdownTable, mebibytes, ratio, seconds } from './table.ts';
 import { installTools, toolVersions } from './tools.ts';
 
 const usage = `npm run bench -- [download] [upload] [sync] [scale] [latency] [kernels] [compress] [fuse] [flags]
   The first three (all of them by default): our programs and what people take instead, side by side.
-  scale: sync of 1, 4 and 16 GiB. latency: sync over a slow link by 1 to 16 connections.
+  scale: sync of 1, 4 and 16 GiB. latency: sync over a slow link by 1 to 16 connections, and what people take instead.
   kernels: quantizing in memory, by method; needs no other program.
   compress: 1 GB of bfloat16 from disk to disk; --reference: beside llmcompressor (5.8 GB of Python).
   fuse: the same made smaller and published, by two steps and by one.
@@ -121,16 +121,25 @@ async function scale(bench: Bench): Promise<void> {
 async function latency(bench: Bench): Promise<void> {
   const set = dataSet(`${values.size ?? '1GiB'} in ${values.files} files`, size ?? GiB, Number(values.files));
   const rows: string[][] = [];
-  const row = async (servers: Servers, name: string, connections: number, rate: number) => {
-    const m = await syncAlone(bench, servers, set, runs, ['--concurrency', String(connections)]);
-    const speed = set.totalBytes / m.wall;
-    const possible = Number.isFinite(rate) ? ratio(speed, connections * rate) : '';
-    rows.push([name, `${m.tool} --concurrency ${connections}`, ...costCells(m), String(Math.round(speed / 1e6)), possible]);
+  const row = (name: string, what: string, m: Measured, data: DataSet, connections?: number, rate?: number) => {
+    const speed = data.totalBytes / m.wall;
+    const share = connections && rate ? ratio(speed, connections * rate) : '';
+    rows.push([name, `${m.tool}${what}, ${data.label}`, ...costCells(m), String(Math.round(speed / 1e6)), share]);
   };
-  await withServers([set], undefined, (servers) => row(servers, 'no link', 8, Number.POSITIVE_INFINITY));
+  const by = (connections: number) => ['--concurrency', String(connections)];
+  await withServers([set], undefined, async (servers) => row('no link', '', await syncAlone(bench, servers, set, runs), set));
+  // Hardly a byte: what a run takes besides.
+  const small = dataSet('1 MiB in 2 files', 1024 ** 2, 2);
   for (const rate of [link.rate, link.rate / 10]) {
-    await withServers([set], { ...link, rate }, async (servers) => {
-      for (const connections of [1, 4, 8, 16]) await row(servers, `${link.rtt} ms, ${showBytes(rate)}/s`, connections, rate);
+    const slow = { ...link, rate };
+    const name = `${link.rtt} ms, ${showBytes(rate)}/s`;
+    await withServers([set, small], slow, async (servers) => {
+      row(name, '', await syncAlone(bench, servers, small, runs), small);
+      for (const connections of [1, 4, 8, 16]) {
+        const measured = await syncAlone(bench, servers, set, runs, by(connections));
+        row(name, ` ${by(connections).join(' ')}`, measured, set, connections, rate);
+      }
+      row(name, '', await theirSyncAlone(bench, servers, set, runs), set);
     });
   }
   print(markdownTable(['link', 'command', ...costHead, 'MB/s', 'of connections × rate'], rows));

@@ -63,6 +63,18 @@ export async function syncAlone(
   return measured!;
 }
 
+/** Only what people take instead of our sync, as above. */
+export async function theirSyncAlone(bench: Bench, servers: Servers, set: DataSet, runs: number): Promise<Measured> {
+  const [measured] = await inRounds(bench, servers, [theirSync(bench.tools, set)], `sync ${set.label}`, runs);
+  return measured!;
+}
+
+function theirSync(tools: Tools, set: DataSet): Contender {
+  const command = (servers: Servers, place: Place) =>
+    inTurn(hfDownload(tools, servers, place, set.repo, place.workspace), s5cmdCp(tools, servers, place, place.workspace));
+  return { tool: 'hf download && s5cmd cp', command };
+}
+
 function ourSync(set: DataSet, flags: readonly string[] = []): Contender {
   // Another model each run: what an earlier version has would be copied in the store, not sent.
   const command = (servers: Servers, place: Place) =>
@@ -78,14 +90,7 @@ function contendersFor(tools: Tools, job: Job, set: DataSet, model: string): Con
     ];
   }
   if (job === 'sync') {
-    return [
-      ourSync(set),
-      {
-        tool: 'hf download && s5cmd cp',
-        command: (servers, place) =>
-          inTurn(hfDownload(tools, servers, place, set.repo, place.workspace), s5cmdCp(tools, servers, place, place.workspace)),
-      },
-    ];
+    return [ourSync(set), theirSync(tools, set)];
   }
   const [files] = globSync(join(model, '*/*/files'));
   if (!files) throw new Error(`no model was downloaded into ${model}`);
