@@ -111,6 +111,24 @@ const sizes = (files: Files) => Object.fromEntries(Object.entries(files).map(([p
 const openUploads = () => server.uploads(bucket).map((upload) => upload.key);
 const kindIs = (kind: string) => (error: unknown) => kindOf(error) === kind;
 
+/** Holds these requests, each the nth (from 1) of its kind that is not held already, until all of them have come: who asks them in turn never gets on. */
+function holdUntilAllCome(wanted: readonly [RegExp, number][]): void {
+  const all = Promise.withResolvers<void>();
+  let missing = wanted.length;
+  for (const [pattern, nth] of wanted) {
+    let seen = 0;
+    const on = ({ method, url }: { method: string; url: string }) => {
+      if (!pattern.test(`${method} ${decodeURIComponent(url)}`)) return false;
+      seen += 1;
+      if (seen !== nth) return false;
+      missing -= 1;
+      if (missing === 0) all.resolve();
+      return true;
+    };
+    server.fail({ on, hold: all.promise });
+  }
+}
+
 /** Nothing half done: no manifest, no claim left open, and nothing that another run could trip over. */
 function expectNothingPublished(): void {
   expect(server.object(bucket, manifestKey)).toBeUndefined();
@@ -130,6 +148,28 @@ describe('publish', () => {
     const puts = server.seen(/^PUT /).map((request) => request.url);
     expect(puts.at(-1)).toContain(manifestKey);
     expect(openUploads()).toEqual([]);
+  });
+
+  test('asks side by side what waits for nothing else: a store may be far', async () => {
+    const records = '\\.modelferry/manifests/model-data';
+    const others: [RegExp, number][] = [
+      [new RegExp(`^HEAD .*${records}\\.json`), 1],
+      [new RegExp(`^HEAD .*${records}/tiny\\.json`), 1],
+      [new RegExp(`^GET .*prefix=${records}/tiny/1/`), 1],
+    ];
+    const manifest = new RegExp(`^GET .*${records}/tiny/1\\.json`);
+    holdUntilAllCome([...others, [manifest, 1]]);
+    // The one in between is the look under the claim.
+    holdUntilAllCome([
+      [manifest, 2],
+      [/^GET .*prefix=model-data\/tiny\/1\//, 1],
+    ]);
+    holdUntilAllCome([
+      [new RegExp(`^GET .*prefix=${records}/tiny/(?!1)`), 1],
+      [/^PUT .*claims/, 2],
+    ]);
+    holdUntilAllCome([...others, [/^PUT .*\/stored\//, 1], [/^PUT .*\/source\//, 1]]);
+    expect(await run({ retries: 0 })).toMatchObject({ unchanged: false });
   });
 
   test('sends nothing when the same model is there', async () => {

@@ -9,7 +9,7 @@ import { createLog, Redactor } from '../lib/log.ts';
 import { Budget } from '../lib/transfer/budget.ts';
 import { BufferPool } from '../lib/transfer/buffers.ts';
 import { moveParts, type PartsJob, type PartsOptions } from '../lib/transfer/parts.ts';
-import { mapLimited } from '../lib/transfer/pool.ts';
+import { allEnded, mapLimited } from '../lib/transfer/pool.ts';
 import { retry, retryAfterMs } from '../lib/transfer/retry.ts';
 import { gitBlobOid } from './fakes/content.ts';
 
@@ -256,6 +256,21 @@ test('a pool of workers takes each item once, and ends at the first failure', as
   });
   await expect(failing).rejects.toThrow('two');
   expect(started.length).toBeLessThan(6);
+});
+
+test('of what runs side by side, the first in the list that failed is told, and only when nothing runs any more', async () => {
+  const running = new Set<string>();
+  const work = async (name: string, turns: number, fails: boolean) => {
+    running.add(name);
+    for (let i = 0; i < turns; i += 1) await turn();
+    running.delete(name);
+    if (fails) throw new Error(name);
+    return name;
+  };
+  const ended = allEnded([work('slow', 3, true), work('quick', 1, true), work('slowest', 6, false)]);
+  await expect(ended).rejects.toThrow('slow');
+  expect(running).toEqual(new Set());
+  expect(await allEnded([work('a', 2, false), 1, undefined, work('b', 1, false)])).toEqual(['a', 1, undefined, 'b']);
 });
 
 describe('retry', () => {
