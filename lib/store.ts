@@ -114,7 +114,7 @@ export interface Store {
   uploadPart(upload: MultipartUpload, number: number, bytes: Uint8Array): Promise<UploadedPart>;
   /** The unfinished uploads below a raw prefix; undefined when this store does not tell us (denied). */
   listMultiparts(prefix: string): Promise<OpenUpload[] | undefined>;
-  /** Undefined when the upload is gone. */
+  /** Undefined when the upload is gone; none where this store does not tell us (denied). */
   listParts(upload: MultipartUpload): Promise<StoredPart[] | undefined>;
   /** True when the listed part surely has these bytes, by the strongest digest that it carries. */
   partMatches(part: StoredPart, bytes: Uint8Array): boolean;

@@ -1,4 +1,4 @@
-import { messageOf } from '../errors.ts';
+import { kindOf, messageOf } from '../errors.ts';
 import type { Expected } from '../integrity.ts';
 import type { Log } from '../log.ts';
 import type { MultipartUpload, Store, StoredPart } from '../store.ts';
@@ -50,7 +50,7 @@ export class Uploads {
         else stale.push({ key, uploadId: upload.uploadId });
       }
       stale.push(...(await this.#unnamed(prefix, inherited)));
-      for (const upload of stale) await this.#store.abortMultipart(upload);
+      for (const upload of stale) await this.#abort(upload);
       for (const { key } of stale) if (!this.#adopted.has(key)) this.#claim.forget(key);
       if (this.#adopted.size > 0) this.#log.info({ uploads: this.#adopted.size }, 'going on with the uploads of an earlier run');
     }
@@ -108,7 +108,7 @@ export class Uploads {
   /** The upload is of no use any more. */
   async abort(key: string): Promise<void> {
     const upload = this.#open.get(key);
-    if (upload) await this.#store.abortMultipart(upload);
+    if (upload) await this.#abort(upload);
     this.completed(key);
   }
 
@@ -128,10 +128,22 @@ export class Uploads {
     }
   }
 
+  /** Where a bucket denies it, what is left is a matter of its lifecycle rules: nothing else fails by that. */
+  async #abort(upload: MultipartUpload): Promise<void> {
+    try {
+      await this.#store.abortMultipart(upload);
+    } catch (error) {
+      if (kindOf(error) !== 'denied') throw error;
+      this.#tellLeft(upload, error);
+    }
+  }
+
   async #end(upload: MultipartUpload): Promise<void> {
-    await this.#store
-      .abortMultipart(upload)
-      .catch((error) => this.#log.warn({ key: upload.key, error: messageOf(error) }, 'upload not aborted'));
+    await this.#abort(upload).catch((error) => this.#tellLeft(upload, error));
+  }
+
+  #tellLeft({ key }: MultipartUpload, error: unknown): void {
+    this.#log.warn({ key, error: messageOf(error) }, 'upload not aborted');
   }
 }
 

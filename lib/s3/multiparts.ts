@@ -59,9 +59,9 @@ export class Multiparts {
   }
 
   async list(prefix: string): Promise<OpenUpload[] | undefined> {
-    const found: OpenUpload[] = [];
-    let marker: { KeyMarker?: string | undefined; UploadIdMarker?: string | undefined } = {};
-    try {
+    return await unlessDenied(async () => {
+      const found: OpenUpload[] = [];
+      let marker: { KeyMarker?: string | undefined; UploadIdMarker?: string | undefined } = {};
       for (;;) {
         const input = { Bucket: this.#s3.bucket, Prefix: prefix, ...marker };
         const page = await this.#s3.send(`list uploads of ${prefix}`, (client, sent) =>
@@ -73,15 +73,11 @@ export class Multiparts {
         if (!page.IsTruncated) return found;
         marker = { KeyMarker: page.NextKeyMarker, UploadIdMarker: page.NextUploadIdMarker };
       }
-    } catch (error) {
-      const noS3 = error instanceof StepError && error.cause instanceof NoS3;
-      if (!noS3 && ['denied', 'usage'].includes(kindOf(error))) return undefined;
-      throw error;
-    }
+    });
   }
 
   async listParts({ key, uploadId }: MultipartUpload): Promise<StoredPart[] | undefined> {
-    return await this.#s3.orUndefined(async () => {
+    const list = async () => {
       const parts: StoredPart[] = [];
       let marker: string | undefined;
       do {
@@ -93,6 +89,11 @@ export class Multiparts {
         marker = page.IsTruncated ? page.NextPartNumberMarker : undefined;
       } while (marker !== undefined);
       return parts;
+    };
+    return await this.#s3.orUndefined(async () => {
+      const parts = await unlessDenied(list);
+      if (parts === undefined) this.#s3.options.log.warn({ key }, 'this store does not list the parts of an upload: all of them are sent');
+      return parts ?? [];
     });
   }
 
@@ -149,5 +150,16 @@ export class Multiparts {
       await this.abort(upload).catch(() => {});
       throw error;
     }
+  }
+}
+
+/** What a listing gives; undefined where the store denies it or does not know it: a run goes on without. */
+async function unlessDenied<T>(list: () => Promise<T>): Promise<T | undefined> {
+  try {
+    return await list();
+  } catch (error) {
+    const noS3 = error instanceof StepError && error.cause instanceof NoS3;
+    if (noS3 || !['denied', 'usage'].includes(kindOf(error))) throw error;
+    return undefined;
   }
 }
