@@ -11,6 +11,8 @@ type Telling = (bytes: number) => void;
 
 /** What a CDN says of a link that has ended; the Hub tells whether the file itself is gone. */
 const endedStatuses = [400, 401, 403, 404, 410];
+/** It has moved: the Hub's way there is followed anew. */
+const movedStatuses = [301, 302, 303, 307, 308];
 
 /**
  * The bytes of one file on the Hub, at a commit, by ranges. Reads may run side by side. The signed address on the CDN is asked for once
@@ -147,7 +149,7 @@ export class RemoteFile {
   /** False when the link has ended. */
   async #fillFrom(url: string, range: string, into: Buffer, onBytes: Telling, signal: AbortSignal): Promise<boolean> {
     const headers = { range };
-    const ended = (head: Head) => url !== this.#url && endedStatuses.includes(head.status);
+    const ended = ({ status }: Head) => url !== this.#url && [...endedStatuses, ...movedStatuses].includes(status);
     const accept = (head: Head) => {
       if (ended(head)) return false;
       insist(this.#hub, this.#doing, this.#repo, head);
