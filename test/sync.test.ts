@@ -14,6 +14,7 @@ import type { Fault, SeenRequest } from './fakes/server.ts';
 
 const large = tinyLlama({ shardBytes: 17_000_000 });
 const shard = 'model-00001-of-00002.safetensors';
+const total = [...large.values()].reduce((sum, content) => sum + bytesOf(content).length, 0);
 const secondRange = ({ headers }: SeenRequest) => headers.range === 'bytes=5242880-10485759';
 
 let hub: FakeHub;
@@ -117,14 +118,27 @@ describe('sync', () => {
     expect((await runInProcess(upload, [], workspace)).results.unchanged).toBe('true');
   });
 
-  test('moves only what changed from one commit to the next', async () => {
+  test('moves only what changed from one commit to the next, files that git itself holds among them', async () => {
     await runInProcess(sync, [], env);
-    hub.repo('acme/tiny').commit({ files: new Map([['README.md', Buffer.from('A better card.')]]), message: 'card' });
+    const card = Buffer.from('A better card.');
+    hub.repo('acme/tiny').commit({ files: new Map([['README.md', card]]), message: 'card' });
     const served = hub.servedBytes;
     const { results } = await runInProcess(sync, [], env);
-    expect(Number(results['copied-bytes'])).toBe(34_000_000);
-    expect(Number(results['uploaded-bytes'])).toBeLessThan(100_000);
-    expect(hub.servedBytes - served).toBeLessThan(100_000);
+    expect(Number(results['copied-bytes'])).toBe(total - bytesOf(large.get('README.md') ?? Buffer.alloc(0)).length);
+    expect(Number(results['uploaded-bytes'])).toBe(card.length);
+    expect(hub.servedBytes - served).toBeLessThan(10_000);
+    const workspace = { ...env, WORKSPACE: dir, MODEL_NAME: 'other' };
+    await runInProcess(download, [], workspace);
+    expect((await runInProcess(upload, [], workspace)).results['manifest-sha256']).toBe(results['manifest-sha256']);
+  });
+
+  test('sends what may not be copied, as a version whose objects are archived', async () => {
+    await runInProcess(sync, [], env);
+    const body = '<Error><Code>InvalidObjectState</Code><Message>The source is not in the active tier</Message></Error>';
+    s3.fail({ on: ({ headers }) => headers['x-amz-copy-source'] !== undefined, times: 99, answer: { status: 403, body } });
+    const { exitCode, results, stderr } = await runInProcess(sync, ['--model-version', 'next'], env);
+    expect([exitCode, results['uploaded-bytes'], results['copied-bytes']], stderr).toEqual([0, String(total), '0']);
+    expect(stderr).toContain('not copied, sent instead');
   });
 
   test('--copy-from takes equal files from other models of the bucket, at a prefix or below it', async () => {
@@ -135,8 +149,8 @@ describe('sync', () => {
     const nearly = `s3://models/${prefix.slice(0, -1)}/`;
     for (const [from, copied] of [
       [nearly, 0],
-      [`s3://models/${prefix}/`, 34_000_000],
-      ['model-data/tiny', 34_000_000],
+      [`s3://models/${prefix}/`, total],
+      ['model-data/tiny', total],
     ] as const) {
       const { exitCode, results, stderr } = await runInProcess(
         sync,
@@ -218,6 +232,11 @@ describe('sync', () => {
     ['a CDN that stalls', 'cdn', { on: /GET/, times: 1, stallAfter: 1000 }],
     ['a short body', 'cdn', { on: /GET/, times: 1, shortAfter: 1000 }],
     ['an expired link', 'cdn', { on: /GET/, skip: 2, times: 2, answer: { status: 403 } }],
+    [
+      'a link that leads elsewhere by now',
+      'cdn',
+      { on: /GET/, skip: 2, times: 2, answer: { status: 307, headers: { location: '/gone' } } },
+    ],
     ['SlowDown on parts', 's3', { on: /partNumber=2/, times: 3, answer: s3Answer('SlowDown', { headers: { 'retry-after': '0' } }) }],
     ['a part whose answer is lost', 's3', { on: /partNumber=1/, loseAnswer: true }],
     ['a completion whose answer is lost', 's3', { on: /^POST .*uploadId/, loseAnswer: true }],
@@ -300,6 +319,32 @@ describe('sync', () => {
     await expectPublished();
   });
 
+  test('goes on without a list of parts where the bucket denies it, and says so', async () => {
+    await s3.close();
+    s3 = new FakeS3({ deny: (verb) => verb === 'ListParts' });
+    await s3.listen();
+    s3.createBucket('models');
+    s3.fail({ on: /partNumber=3/, times: 99, answer: s3Answer('InternalError') });
+    const elsewhere = { ...env, S3_ENDPOINT: s3.origin };
+    expect((await runInProcess(sync, ['--retries', '0'], elsewhere)).exitCode).toBe(5);
+    s3.clearFaults();
+    const { exitCode, stderr } = await runInProcess(sync, [], elsewhere);
+    expect(exitCode, stderr).toBe(0);
+    expect(stderr).toContain('does not list the parts');
+    await expectPublished();
+  });
+
+  test('says what is wrong, not that the bucket denies to end an upload', async () => {
+    await s3.close();
+    s3 = new FakeS3({ deny: (verb) => verb === 'AbortMultipartUpload' });
+    await s3.listen();
+    s3.createBucket('models');
+    hub.cdn.fail({ on: /GET/, times: 100, flipByteAt: 3 });
+    const { exitCode, stderr } = await runInProcess(sync, ['--retries', '1'], { ...env, S3_ENDPOINT: s3.origin });
+    expect(exitCode).toBe(6);
+    expect(stderr).toContain('upload not aborted');
+  });
+
   test('begins a file again when the store denies an upload that is there, and leaves none behind', async () => {
     s3.fail({ on: /^PUT .*partNumber=2/, times: 1, answer: s3Answer('NoSuchUpload') });
     const { exitCode, stderr } = await runInProcess(sync, ['--model-id', 'acme/tiny'], env);
@@ -336,10 +381,10 @@ describe('sync', () => {
       commit: hub.repo('acme/tiny').sha(),
       license: null,
       gated: false,
-      copy: { files: 2, bytes: 34_000_000 },
-      send: { files: files.size - 2 },
+      copy: { files: files.size - 1 },
+      send: { files: 1, bytes: 14 },
       keep: { files: 0 },
-      parts: files.size - 2,
+      parts: 1,
     });
     const other = { ...env, MODEL_NAME: 'new', KEY_TEMPLATE: 'else/{name}' };
     expect(JSON.parse((await runInProcess(sync, ['--dry-run'], other)).stdout)).toMatchObject({ parts: files.size + 6, pods: 3 });

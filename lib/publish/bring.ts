@@ -1,10 +1,10 @@
-import { kindOf } from '../errors.ts';
+import { kindOf, messageOf } from '../errors.ts';
 import type { Expected } from '../integrity.ts';
 import type { Log } from '../log.ts';
-import { type ObjectInfo, PreconditionFailed, type Store } from '../store.ts';
+import { PreconditionFailed, type Store } from '../store.ts';
 import { Budget } from '../transfer/budget.ts';
 import { allEnded, mapLimited } from '../transfer/pool.ts';
-import { copiesFor } from './copies.ts';
+import { copiesFor, type Twin } from './copies.ts';
 import { type Brought, marksOf } from './inventory.ts';
 import type { PublishOptions } from './options.ts';
 import type { Uploads } from './uploads.ts';
@@ -45,7 +45,7 @@ export async function bring(
     try {
       signal.throwIfAborted();
       const key = `${prefix}/${file.path}`;
-      const twin = copies.get(file.sha256 ?? '');
+      const twin = copies.of(file);
       const copied = twin && (await copyFile(store, copying, twin, key, file, log, signal));
       if (copied) {
         bringing.copiedBytes += file.size;
@@ -62,11 +62,11 @@ export async function bring(
   return bringing;
 }
 
-/** A copy inside the store; undefined when its source has changed or gone, so that the file is sent instead. */
+/** A copy inside the store; undefined when it cannot be had, so that the file is sent instead: its source has changed or gone, or may not be copied. */
 async function copyFile(
   store: Store,
   copying: Budget,
-  twin: ObjectInfo,
+  { info: source, sha256 }: Twin,
   key: string,
   file: Expected,
   log: Log,
@@ -74,11 +74,13 @@ async function copyFile(
 ): Promise<Brought | undefined> {
   const leave = await copying.take(1, signal);
   try {
-    const { sha256 = '' } = file;
-    return { info: await store.copy(twin, key, marksOf(file, sha256)), sha256 };
+    return { info: await store.copy(source, key, marksOf(file, sha256)), sha256 };
   } catch (error) {
-    if (!(error instanceof PreconditionFailed) && kindOf(error) !== 'not-found') throw error;
-    log.info({ from: twin.key, to: key }, 'not copied: the source has changed');
+    const changed = error instanceof PreconditionFailed || kindOf(error) === 'not-found';
+    // An archived source, another KMS key, a store that has no copies: what is wrong with more than the copy, sending meets too.
+    if (!changed && !['denied', 'usage'].includes(kindOf(error))) throw error;
+    if (changed) log.info({ from: source.key, to: key }, 'not copied: the source has changed');
+    else log.warn({ from: source.key, to: key, error: messageOf(error) }, 'not copied, sent instead');
     return undefined;
   } finally {
     leave();

@@ -6,6 +6,7 @@ import type { PublishOptions } from './options.ts';
 
 /** How many of the newest other versions are looked into for files to copy. */
 const maxSiblings = 20;
+const sha256Digits = 64;
 
 /** The prefixes that --copy-from names, as model URIs of this store or as plain prefixes. Throws one `usage` error that lists every fault. */
 export function prefixesToCopyFrom({ uri }: Pick<Store, 'uri'>, words: readonly string[]): string[] {
@@ -25,17 +26,49 @@ export function prefixesToCopyFrom({ uri }: Pick<Store, 'uri'>, words: readonly 
   return prefixes;
 }
 
+/** An object with the bytes of a file. */
+export interface Twin {
+  info: ObjectInfo;
+  sha256: string;
+}
+
+/** Objects with the bytes of files, wherever they lie. */
+export class Twins {
+  /** By what names a file's bytes beforehand. */
+  readonly #byDigest = new Map<string, Twin>();
+
+  of(file: Expected): Twin | undefined {
+    return this.#byDigest.get(bytesName(file) ?? '');
+  }
+
+  add(name: string, twin: Twin): void {
+    this.#byDigest.set(name, twin);
+  }
+}
+
+/** The sha256, else the git sha1, which is all that the Hub tells of files that git itself holds. */
+function bytesName({ sha256, gitSha1 }: Pick<Expected, 'sha256' | 'gitSha1'>): string | undefined {
+  return sha256 ?? gitSha1;
+}
+
+/** What is looked for: sizes by what names the bytes. */
+type Wanted = Map<string, number>;
+
 /**
- * Those of the missing files, by sha256, that lie in another published model of this store, where a copy saves sending them: first in those at or below
+ * Those of the missing files that lie in another published model of this store, where a copy saves sending them: first in those at or below
  * `copyFrom`, then in the newest versions of the same model.
  */
 export async function copiesFor(
   options: Pick<PublishOptions, 'store' | 'controlPrefix' | 'versionsPrefix' | 'prefix' | 'copyFrom' | 'log'>,
   missing: readonly Expected[],
-): Promise<Map<string, ObjectInfo>> {
+): Promise<Twins> {
   const { store, controlPrefix, versionsPrefix, prefix, copyFrom = [], log } = options;
-  const found = new Map<string, ObjectInfo>();
-  const wanted = new Map(missing.flatMap(({ sha256, size }) => (sha256 === undefined ? [] : [[sha256, size] as const])));
+  const found = new Twins();
+  const wanted: Wanted = new Map();
+  for (const file of missing) {
+    const name = bytesName(file);
+    if (name !== undefined) wanted.set(name, file.size);
+  }
   const published = (under: string) => newestBelow(store, controlPrefix, under, prefix);
   for (const from of copyFrom) {
     if (wanted.size === 0) return found;
@@ -59,24 +92,23 @@ async function newestBelow(store: Store, controlPrefix: string, under: string, o
   return others.sort((a, b) => b.at - a.at).map(({ prefix }) => prefix);
 }
 
-/** Moves what a published model has from `wanted` (sizes by sha256) to `found`. Its record pins each object by its ETag. */
-async function takeFrom(
-  store: Store,
-  controlPrefix: string,
-  prefix: string,
-  wanted: Map<string, number>,
-  found: Map<string, ObjectInfo>,
-): Promise<void> {
+/** Moves what a published model has from `wanted` to `found`. Its record pins each object by its ETag. */
+async function takeFrom(store: Store, controlPrefix: string, prefix: string, wanted: Wanted, found: Twins): Promise<void> {
   if (wanted.size === 0) return;
   const keys = controlKeys(controlPrefix, prefix);
   const published = await readPublished(store, keys.manifest).catch(() => undefined);
-  const shared = published?.manifest.files.filter((file) => wanted.has(file.sha256)) ?? [];
-  if (shared.length === 0) return;
+  // Its manifest has no git sha1: of what may be known by that alone, the size tells whether a look at the record is worth it.
+  const sizes = new Set([...wanted].flatMap(([name, size]) => (name.length === sha256Digits ? [] : [size])));
+  const likely = published?.manifest.files.filter((file) => wanted.has(file.sha256) || sizes.has(file.size)) ?? [];
+  if (likely.length === 0) return;
   const stored = await readStored(store, keys.stored);
-  for (const { path, sha256 } of shared) {
+  for (const { path, sha256 } of likely) {
     const record = stored.get(path);
-    if (!record?.etag || record.sha256 !== sha256 || wanted.get(sha256) !== record.size) continue;
-    found.set(sha256, { key: `${prefix}/${path}`, size: record.size, etag: record.etag, lastModified: new Date(0) });
-    wanted.delete(sha256);
+    if (!record?.etag || record.sha256 !== sha256) continue;
+    for (const name of [sha256, record.gitSha1]) {
+      if (name === undefined || wanted.get(name) !== record.size) continue;
+      found.add(name, { info: { key: `${prefix}/${path}`, size: record.size, etag: record.etag, lastModified: new Date(0) }, sha256 });
+      wanted.delete(name);
+    }
   }
 }

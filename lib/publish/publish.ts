@@ -74,8 +74,8 @@ export async function planPublish(options: Omit<PublishOptions, 'send' | 'progre
     unchanged: false,
     conflict: options.replace ? undefined : conflict,
     right: files.filter((file) => inventory.right.has(file.path)),
-    copy: missing.filter((file) => copies.has(file.sha256 ?? '')),
-    send: missing.filter((file) => !copies.has(file.sha256 ?? '')),
+    copy: missing.filter((file) => copies.of(file)),
+    send: missing.filter((file) => !copies.of(file)),
     delete: [...inventory.leftovers, ...(options.replace ? extraForeign(inventory, options) : [])],
   };
 }

@@ -84,9 +84,9 @@ async function readers(
   const [org, base] = repo.includes('/') ? repo.split('/') : ['', repo];
   const start = knownStart(params.keyTemplate, { org, repo: base, name: params.modelName ?? base });
   const where = { controlPrefix: params.controlPrefix, versionsPrefix: start, prefix: '', log: ctx.log };
-  const copies = store ? await copiesFor({ store, ...where }, wrong) : new Map();
+  const copies = store && (await copiesFor({ store, ...where }, wrong));
   const method = identityOf(manifest).method;
-  const lacking = wrong.filter(({ sha256 }) => !copies.has(sha256));
+  const lacking = wrong.filter((file) => !copies?.of(file));
   if (method !== undefined && lacking.length > 0) {
     throw new StepError(
       'not-found',
@@ -98,7 +98,7 @@ async function readers(
   }
   const hub: Hub = hubOf(params, ctx);
   return (file) => {
-    const copy = copies.get(file.sha256 ?? '');
+    const copy = copies?.of(file)?.info;
     if (copy === undefined || store === undefined) return new RemoteFile(hub, repo, commit, file);
     return { read: (offset, into, onBytes, signal) => store.getRange(copy.key, offset, into, { onBytes, signal }) };
   };
