@@ -81,6 +81,8 @@ export interface Invocation {
   /** Puts a question to a person and gives back the line that was typed; undefined where there is none. */
   ask?: ((question: string) => Promise<string>) | undefined;
   signal: AbortSignal;
+  /** Keeps the process under so many bytes resident; undefined where it is not the step's own. */
+  keepUnder?: ((maxMemory: number) => void) | undefined;
   /** How the user called it, for --help. */
   command: string;
 }
@@ -116,6 +118,8 @@ export function defineStep<const Map extends ParamMap, const Required extends st
       log = createLog({ level: common.logLevel, format, redactor, write: invocation.stderr, file: common.logFile });
       if (common.resultsDir !== undefined) await checkFolderToBe('--results-dir', common.resultsDir);
       useNetwork(values, invocation.env, log);
+      const { maxMemory } = values as { maxMemory?: number };
+      if (maxMemory !== undefined) invocation.keepUnder?.(maxMemory);
       const progress = new Progress({
         log,
         draw: format === 'pretty' ? invocation.draw : undefined,

@@ -1,5 +1,6 @@
 import type { Step } from './define-step.ts';
 import { exitCodes, oneLine, StepError } from './errors.ts';
+import { collectNear } from './heap.ts';
 import { writeLine } from './log.ts';
 import { version } from './version.ts';
 
@@ -43,6 +44,7 @@ export async function runStep(step: Step, argv = process.argv.slice(2), command 
     ask: terminal && process.stdin.isTTY ? (question) => askPerson(question, abort.signal) : undefined,
     signal: abort.signal,
     crash,
+    keepUnder: collectNear,
     command,
   });
   process.exitCode = outcome.exitCode;

