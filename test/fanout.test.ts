@@ -555,6 +555,8 @@ describe('the fan-out', () => {
     expect((await finishRun({ ...of, key: of.key.replace(/[0-9a-f]{40}/, 'f'.repeat(40)) })).exitCode).toBe(3);
     expect((await finishRun({ ...of, key: 'elsewhere/x.json' })).exitCode).toBe(2);
     expect((await shardRun(of, '0/8')).exitCode).toBe(2);
+    // Its report would lie under another name.
+    expect((await shardRun(of, '00/4')).exitCode).toBe(2);
     expect((await shardRun(of, '0/4', ['--model-id', 'acme/other'])).exitCode).toBe(2);
     s3.put('models', of.key, '{"schemaVersion":1}');
     expect((await runInProcess(finish, ['--plan', of.key], env)).exitCode).toBe(6);

@@ -60,7 +60,7 @@ export function shardNames(count: number): string[] {
 
 /** Reads `0/4`. Throws `usage` when it is no shard. */
 export function parseShard(text: string): ShardName {
-  const [, index, of] = /^(\d{1,4})\/(\d{1,4})$/.exec(text) ?? [];
+  const [, index, of] = /^(0|[1-9]\d{0,3})\/([1-9]\d{0,3})$/.exec(text) ?? [];
   if (index === undefined || of === undefined || Number(index) >= Number(of)) {
     const hint = 'give one of the shards that plan names: 0/4, 1/4, 2/4 and 3/4 where there are four';
     throw new StepError('usage', `failed to use --shard ${text}: it is no shard such as 0/4`, { hint });
