@@ -407,6 +407,14 @@ describe('--dry-run', () => {
     expect(await readdir(dir)).toEqual([]);
   });
 
+  test('an empty file is not there before it was brought', async () => {
+    fake.addRepo({ id: 'acme/one', files: new Map([['empty.txt', Buffer.alloc(0)]]) });
+    const plan = async () => JSON.parse((await run(['--dry-run'], { MODEL_ID: 'acme/one' })).stdout) as unknown;
+    expect(await plan()).toMatchObject({ move: { files: 1 }, skip: { files: 0 } });
+    await run([], { MODEL_ID: 'acme/one' });
+    expect(await plan()).toMatchObject({ move: { files: 0 }, skip: { files: 1 } });
+  });
+
   test('knows what is there', async () => {
     await run();
     expect(JSON.parse((await run(['--dry-run'])).stdout)).toMatchObject({

@@ -8,15 +8,15 @@ export interface DownloadPlan {
   revision: string;
   info: ModelInfo;
   folder: string;
-  files: readonly { path: string; size: number; missing: number }[];
+  files: readonly { path: string; size: number; missing: number | undefined }[];
   /** Bytes. */
   partSize: number;
 }
 
-/** What a download would do, as text for people, or as one line of JSON for machines; `missing` are the bytes of a file that are still to come. */
+/** What a download would do, as text for people, or as one line of JSON for machines; `missing` are the bytes of a file that are still to come, undefined where all of it is there. */
 export function showPlan({ info, files, partSize, ...plan }: DownloadPlan, forPeople: boolean): string {
   const { commit } = info;
-  const left = files.flatMap(({ missing }) => (missing > 0 ? [{ size: missing }] : []));
+  const left = files.flatMap(({ missing }) => (missing === undefined ? [] : [{ size: missing }]));
   const [all, move] = [sum(files), sum(left)];
   const skip = { files: all.files - move.files, bytes: all.bytes - move.bytes };
   const parts = partsOf(left, () => partSize);

@@ -70,7 +70,10 @@ export const download = defineStep({
     if (ctx.dryRun) {
       const { files, paths, totalBytes } = await listed();
       const [whole, begun] = [await localFiles(folder.files, paths, false), await localFiles(folder.partial, paths, false)];
-      const missing = files.map((file) => ({ ...file, missing: bytesToMove([file], { whole, begun }) }));
+      const missing = files.map((file) => {
+        const isThere = whole.get(file.path) === file.size;
+        return { ...file, missing: isThere ? undefined : bytesToMove([file], { whole, begun }) };
+      });
       const { partSize } = params;
       ctx.print(showPlan({ model: modelId, revision, info, folder: folder.dir, files: missing, partSize }, ctx.terminal));
       const counts = { 'file-count': String(files.length), 'total-bytes': String(totalBytes) };
