@@ -101,6 +101,23 @@ test('a copy in parts asks for encryption, class and tags, and pins every part b
   }
 });
 
+test('copies in parts where the store tells no checksum of a part that it copied', async () => {
+  const server = await new FakeS3({ discard: true }).listen();
+  try {
+    server.createBucket('models');
+    const { accessKeyId, secretAccessKey } = server.credentials;
+    const keys = { S3_BUCKET: 'models', S3_ENDPOINT: server.origin, S3_ACCESS_KEY_ID: accessKeyId, S3_SECRET_ACCESS_KEY: secretAccessKey };
+    const store = s3Store({ ...keys, S3_CHECKSUM: 'crc32' }, { ...s3Limits, maxCopy: 6 * MiB });
+    const bytes = Buffer.alloc(5 * MiB, 'x');
+    const upload = await store.beginMultipart('a', { size: 10 * MiB, partSize: 5 * MiB });
+    const parts = [await store.uploadPart(upload, 1, bytes), await store.uploadPart(upload, 2, bytes)];
+    await store.copy(await store.completeMultipart(upload, parts, 10 * MiB), 'b', {});
+    expect(server.object('models', 'b')?.size).toBe(10 * MiB);
+  } finally {
+    await server.close();
+  }
+});
+
 test('a model’s file is of one type, whether it was put, sent in parts or copied', async () => {
   const server = await new FakeS3().listen();
   try {
