@@ -3,6 +3,7 @@ import { unescape as decoded } from 'node:querystring';
 import { parseEnv } from 'node:util';
 import { explain, messageOf, StepError, visible } from './errors.ts';
 import { checkFolderToBe } from './folders.ts';
+import { leastMemory } from './heap.ts';
 import { createLog, type Log, logFailure, Redactor } from './log.ts';
 import { closeNetwork, setUpNetwork } from './network.ts';
 import { type ParamMap, type ParamSchema, type ParamValues, schema } from './params/declare.ts';
@@ -118,8 +119,7 @@ export function defineStep<const Map extends ParamMap, const Required extends st
       log = createLog({ level: common.logLevel, format, redactor, write: invocation.stderr, file: common.logFile });
       if (common.resultsDir !== undefined) await checkFolderToBe('--results-dir', common.resultsDir);
       useNetwork(values, invocation.env, log);
-      const { maxMemory } = values as { maxMemory?: number };
-      if (maxMemory !== undefined) invocation.keepUnder?.(maxMemory);
+      keepMemory(values, invocation, log);
       const progress = new Progress({
         log,
         draw: format === 'pretty' ? invocation.draw : undefined,
@@ -177,6 +177,18 @@ function envFile({ argv, env, terminal }: Invocation): NodeJS.Dict<string> {
   } catch (error) {
     throw new StepError('usage', `failed to read --env-file ${path}: ${messageOf(error)}`, { cause: error });
   }
+}
+
+/** The step goes on with less than it may need: a small model fits. */
+function keepMemory({ maxMemory }: { maxMemory?: number }, { keepUnder }: Invocation, log: Log): void {
+  if (maxMemory === undefined) return;
+  if (maxMemory < leastMemory) {
+    log.warn(
+      { maxMemory },
+      `--max-memory is less than ${leastMemory / 1024 ** 2}MiB: that is enough for small models only, others may take more`,
+    );
+  }
+  keepUnder?.(maxMemory);
 }
 
 /** Sets the network up as the parameters say; `closeNetwork` ends it. */

@@ -109,8 +109,9 @@ describe('a download', () => {
   });
 
   test('works in little memory, with parts of any size', async () => {
-    const ended = await run([], { MODEL_ID: 'acme/large', PART_SIZE: '1GiB', MAX_MEMORY: '160MiB', CONCURRENCY: '64' });
+    const ended = await run([], { MODEL_ID: 'acme/large', PART_SIZE: '1GiB', MAX_MEMORY: '1MiB', CONCURRENCY: '64' });
     expect(ended.exitCode, ended.stderr).toBe(0);
+    expect(ended.stderr).toContain('--max-memory is less than 160MiB');
     await expectWhole(folder('acme/large'), large);
   });
 

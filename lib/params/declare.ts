@@ -21,8 +21,6 @@ export interface Param {
   'x-secret'?: true;
   /** A quantity: text such as `64MiB` or `30s`, which `run` gets as a number of bytes or ms. */
   'x-unit'?: 'bytes' | 'ms';
-  /** The smallest such quantity. */
-  'x-least'?: string;
   /** May also stand in the folder that `s3CredentialsDir` names, as a file called like one of its environment names. */
   'x-credentials-dir'?: true;
   /** Makes no sense inside a pod: no engine parameter. */

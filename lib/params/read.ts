@@ -142,18 +142,7 @@ function compile(declared: ParamSchema): ValidateFunction {
     meta: false,
     code: { optimize: false },
   });
-  ajv.addVocabulary([
-    'x-env',
-    'x-words',
-    'x-file-env',
-    'x-secret',
-    'x-unit',
-    'x-least',
-    'x-credentials-dir',
-    'x-local',
-    'x-group',
-    'x-shape',
-  ]);
+  ajv.addVocabulary(['x-env', 'x-words', 'x-file-env', 'x-secret', 'x-unit', 'x-credentials-dir', 'x-local', 'x-group', 'x-shape']);
   const check = ajv.compile(structuredClone(declared));
   compiled.set(declared, check);
   return check;
@@ -186,13 +175,9 @@ function convertUnit(name: string, param: Param, given: Record<string, unknown>,
   const unit = param['x-unit'];
   const text = given[name];
   if (unit === undefined || typeof text !== 'string') return;
-  const parse = unit === 'bytes' ? parseBytes : parseDuration;
-  const value = parse(text);
-  const least = param['x-least'];
+  const value = unit === 'bytes' ? parseBytes(text) : parseDuration(text);
   if (value === undefined || value <= 0) {
     const example = unit === 'bytes' ? '64MiB' : '30s';
     faults.push(`${origin[name] ?? name}: ${JSON.stringify(text)} is no quantity above 0 such as ${example}`);
-  } else if (least !== undefined && value < (parse(least) as number)) {
-    faults.push(`${origin[name] ?? name}: ${JSON.stringify(text)} is less than ${least}, the least that can be kept to`);
   } else given[name] = value;
 }

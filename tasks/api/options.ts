@@ -18,7 +18,7 @@ export interface TransferOptions {
   concurrency?: number;
   /** Bytes of one range or part (16 MiB). */
   partSize?: Bytes;
-  /** Resident memory to stay under (256 MiB); at least 160 MiB. */
+  /** Resident memory to stay under (256 MiB). */
   maxMemory?: Bytes;
   /** Tries after the first, for what may pass (8). */
   retries?: number;

@@ -14,14 +14,7 @@ export const requestParams = group('Transfer', {
 export const transferParams = group('Transfer', {
   concurrency: { type: 'integer', minimum: 1, maximum: 256, description: 'Connections at once, over all files.', default: 8 },
   partSize: { type: 'string', 'x-unit': 'bytes', description: 'Bytes of one range or part.', default: '16MiB' },
-  // The runtime, the clients and the smallest buffers take up to 137 MiB (measured for a sync of large files), more for many small ones.
-  maxMemory: {
-    type: 'string',
-    'x-unit': 'bytes',
-    'x-least': '160MiB',
-    description: 'Resident memory to stay under; at least 160MiB.',
-    default: '256MiB',
-  },
+  maxMemory: { type: 'string', 'x-unit': 'bytes', description: 'Resident memory to stay under.', default: '256MiB' },
   bandwidthLimit: {
     type: 'string',
     'x-unit': 'bytes',
