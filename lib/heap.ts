@@ -13,7 +13,7 @@ const worthBytes = 8 * 1024 ** 2;
 /**
  * Has garbage collected when this process comes near to so many bytes resident. V8 lets its heap grow as the machine's memory allows, however small
  * the pod is: the garbage of thousands of requests would lie there beside the buffers (measured: a sync of 20,000 files over 64 connections peaked at
- * 316 MiB, and at 250 so, for about 5% more CPU). Costs nothing while there is room.
+ * 316 MiB, and at 240 to 260 so). Costs nothing while there is room.
  */
 export function collectNear(maxMemory: number): void {
   let collect: (() => void) | undefined;

@@ -1,7 +1,7 @@
 import { type Head, parseHead } from './message.ts';
 
-/** Heads over this many bytes are no good ones (node:http refuses them over 16 KiB). */
-const limit = 64 * 1024;
+/** Heads over this many bytes are no good ones: node:http has the same limit. */
+const limit = 16 * 1024;
 
 /** The heads of a connection's answers as they come in, in memory that it keeps for all of them. */
 export class HeadText {
