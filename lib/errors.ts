@@ -100,6 +100,11 @@ function codeOf(error: Error & { code?: unknown; errno?: unknown }): string | un
   return Object.entries(constants.errno).find(([, number]) => number === -Number(error.errno))?.[0];
 }
 
+/** True when the other side ended a connection. */
+export function isCut(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && (error.code === 'ECONNRESET' || error.code === 'EPIPE');
+}
+
 /** System errors by code (errno(3), Node's dns, net and tls), as far as a user can act on them. */
 const systemErrorKinds: Record<string, ErrorKind> = {
   ENOSPC: 'refused',

@@ -1,7 +1,7 @@
 import type { Head } from './direct/message.ts';
 import { oneLine, StepError } from './errors.ts';
 import { type HttpAnswer, readBody, readInto } from './http/answer.ts';
-import { networkError, shownUrl } from './http/errors.ts';
+import { networkError } from './http/errors.ts';
 import { send } from './http/request.ts';
 import type { Log } from './log.ts';
 import { agents } from './network.ts';
@@ -9,6 +9,7 @@ import { s3Hint, s3Kind } from './s3/codes.ts';
 import { hasObjectHeaders, NoS3, noS3Hint } from './s3/foreign.ts';
 import { regionOf, type S3Settings } from './s3-settings.ts';
 import { encodeSigned, signed } from './s3-signature.ts';
+import { shownUrl } from './shown-url.ts';
 import { PreconditionFailed, type RangeOptions } from './store.ts';
 import { retry, retryAfterMs } from './transfer/retry.ts';
 

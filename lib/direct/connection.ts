@@ -1,7 +1,10 @@
 import type { OnReadOpts, Socket } from 'node:net';
-import { StepError } from '../errors.ts';
+import { isCut, StepError } from '../errors.ts';
+import { shownUrl } from '../shown-url.ts';
 import type { Pace } from '../transfer/pace.ts';
-import { pieceBytes, TrickleWatch } from '../transfer/rate.ts';
+import { sendInPieces } from '../transfer/pieces.ts';
+import { TrickleWatch } from '../transfer/rate.ts';
+import { stalled } from '../transfer/stalled.ts';
 import { HeadText } from './head-text.ts';
 import type { Head } from './message.ts';
 import { BadAnswer, type MakeReader, type Reader } from './reader.ts';
@@ -56,8 +59,8 @@ export class Connection {
     this.#socket = socket;
     this.#ready = new Promise((resolve) => socket.once(ready, resolve));
     socket.setNoDelay(true);
-    socket.on('error', (error: Error & { code?: string }) => {
-      this.cut = ['ECONNRESET', 'EPIPE'].includes(error.code ?? '');
+    socket.on('error', (error) => {
+      this.cut = isCut(error);
       this.#fail(error);
     });
     socket.on('end', () => this.#closed());
@@ -81,7 +84,7 @@ export class Connection {
     const onAbort = () => this.#fail(signal.reason);
     try {
       return await new Promise<Head | undefined>((resolve, reject) => {
-        const exchange = { url, reader: reader(this.#heads, url), stallTimeout, resolve, reject };
+        const exchange = { url, reader: reader(this.#heads), stallTimeout, resolve, reject };
         this.#exchange = exchange;
         if (signal.aborted) return onAbort();
         signal.addEventListener('abort', onAbort, { once: true });
@@ -102,19 +105,18 @@ export class Connection {
   async #send(exchange: Exchange, text: string, body: Uint8Array = new Uint8Array()): Promise<void> {
     // Not before TLS has verified the other side.
     await this.#ready;
-    for (let at = 0; at === 0 || at < body.length; at += pieceBytes) {
-      const piece = body.subarray(at, at + pieceBytes);
-      const pauseMs = piece.length === 0 ? 0 : Math.min(this.#pace.out.count(piece.length), exchange.stallTimeout / 2);
-      if (pauseMs >= 1) await new Promise((resolve) => setTimeout(resolve, pauseMs));
+    const sent = await sendInPieces(body, {
+      rate: this.#pace.out,
+      stallTimeout: exchange.stallTimeout,
+      stop: (how) => this.#stalled(how),
       // What is answered already is not sent any more.
-      if (this.#exchange !== exchange) return;
-      await this.#write(exchange, at === 0 ? text : '', piece);
-    }
-    if (this.#exchange === exchange) this.sent = true;
+      goesOn: () => this.#exchange === exchange,
+      write: (piece, { first }) => this.#write(first ? text : '', piece),
+    });
+    if (sent) this.sent = true;
   }
 
-  async #write({ stallTimeout }: Exchange, text: string, piece: Uint8Array): Promise<void> {
-    const timer = setTimeout(() => this.#stalled('hardly moving'), stallTimeout);
+  async #write(text: string, piece: Uint8Array): Promise<void> {
     await new Promise((resolve) => {
       this.#socket.cork();
       // Called in any case, with an error when the connection has ended.
@@ -125,13 +127,10 @@ export class Connection {
       }
       this.#socket.uncork();
     });
-    clearTimeout(timer);
   }
 
   get #shown(): string {
-    if (this.#exchange === undefined) return 'nothing';
-    const { origin, pathname } = new URL(this.#exchange.url);
-    return origin + pathname;
+    return this.#exchange === undefined ? 'nothing' : shownUrl(this.#exchange.url);
   }
 
   #received(bytes: number): void {
@@ -187,8 +186,7 @@ export class Connection {
   }
 
   #stalled(how: string): void {
-    const seconds = Math.round((this.#exchange?.stallTimeout ?? 0) / 1000);
-    this.#fail(new StepError('transient', `failed to read ${this.#shown}: ${how} for ${seconds} s`));
+    this.#fail(this.#exchange && stalled(this.#exchange.url, how, this.#exchange.stallTimeout));
   }
 
   #fail(error: unknown): void {

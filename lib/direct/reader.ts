@@ -19,8 +19,8 @@ export interface Reader {
   closed(): Ended | undefined;
 }
 
-/** Reads the answer to a request for `url`, whose head comes into `heads`. */
-export type MakeReader = (heads: HeadText, url: string) => Reader;
+/** A reader for one answer, whose head comes into `heads`. */
+export type MakeReader = (heads: HeadText) => Reader;
 
 /** An answer that contradicts itself: it says why. */
 export class BadAnswer extends Error {}

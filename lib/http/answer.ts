@@ -2,7 +2,8 @@ import type { IncomingHttpHeaders } from 'node:http';
 import type { Readable } from 'node:stream';
 import { StepError } from '../errors.ts';
 import { agents } from '../network.ts';
-import { networkError, shownUrl } from './errors.ts';
+import { shownUrl } from '../shown-url.ts';
+import { networkError } from './errors.ts';
 
 export interface HttpAnswer {
   status: number;

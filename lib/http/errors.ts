@@ -1,10 +1,5 @@
 import { kindOf, messageOf, StepError } from '../errors.ts';
-
-/** An address without its query and userinfo: signatures and tokens are there. */
-export function shownUrl(url: string | URL): string {
-  const { origin, pathname } = new URL(url);
-  return `${origin}${pathname}`;
-}
+import { shownUrl } from '../shown-url.ts';
 
 /** Classes what failed below HTTP; a StepError passes as it is, and so does our own abort. */
 export function networkError(target: URL, error: unknown, signal: AbortSignal | undefined): unknown {
@@ -33,9 +28,4 @@ export function refusedByProxy(target: URL, status: number): StepError {
   return new StepError('denied', `failed to reach ${shownUrl(target)}: the proxy refuses it (${status})`, {
     hint: 'HTTPS_PROXY and HTTP_PROXY may hold user and password: http://user:password@host:port, percent-encoded; NO_PROXY names what needs no proxy',
   });
-}
-
-/** `transient`: a connection was no good (`how`) for the stall timeout (ms). */
-export function stalled(target: URL, how: string, stallTimeout: number): StepError {
-  return new StepError('transient', `failed to read ${shownUrl(target)}: ${how} for ${Math.round(stallTimeout / 1000)} s`);
 }

@@ -3,9 +3,10 @@ import { request as httpsRequest } from 'node:https';
 import { StepError } from '../errors.ts';
 import { agents, type Lane } from '../network.ts';
 import type { Turn } from '../transfer/governor.ts';
+import { stalled } from '../transfer/stalled.ts';
 import { wasStale, wasUnheard } from './again.ts';
 import type { HttpAnswer } from './answer.ts';
-import { networkError, refusedByProxy, stalled } from './errors.ts';
+import { networkError, refusedByProxy } from './errors.ts';
 import { writeBody } from './send-body.ts';
 import { watchHead, watchTrickle } from './watch.ts';
 

@@ -1,6 +1,6 @@
 import type { ClientRequest } from 'node:http';
 import { agents } from '../network.ts';
-import { pieceBytes } from '../transfer/rate.ts';
+import { sendInPieces } from '../transfer/pieces.ts';
 
 /**
  * Sends a body and ends the request, at the pace of all that goes out; `stop` is called when a piece is not taken within the stall timeout (ms). With
@@ -18,21 +18,21 @@ export async function writeBody(
       unwanted = true;
     });
   }
-  for (let at = 0; at < bytes.length; at += pieceBytes) {
-    const piece = bytes.subarray(at, at + pieceBytes);
-    const pauseMs = Math.min(Math.max(out.count(piece.length), at === 0 ? 0 : leastPauseMs), stallTimeout / 2);
-    if (pauseMs >= 1) await new Promise((resolve) => setTimeout(resolve, pauseMs));
-    if (request.destroyed || unwanted) return;
-    const timer = setTimeout(() => stop('hardly moving'), stallTimeout);
-    await new Promise<void>((resolve) => {
-      const taken = () => {
-        request.off('close', taken);
-        resolve();
-      };
-      request.once('close', taken);
-      if (at + piece.length < bytes.length) request.write(piece, taken);
-      else request.end(piece, taken);
-    });
-    clearTimeout(timer);
-  }
+  await sendInPieces(bytes, {
+    rate: out,
+    stallTimeout,
+    stop,
+    leastPauseMs,
+    goesOn: () => !request.destroyed && !unwanted,
+    write: (piece, { last }) =>
+      new Promise<void>((resolve) => {
+        const taken = () => {
+          request.off('close', taken);
+          resolve();
+        };
+        request.once('close', taken);
+        if (last) request.end(piece, taken);
+        else request.write(piece, taken);
+      }),
+  });
 }

@@ -3,13 +3,14 @@ import type { DirectRequest } from '../direct/connections.ts';
 import type { Head } from '../direct/message.ts';
 import { StepError } from '../errors.ts';
 import type { HttpAnswer } from '../http/answer.ts';
-import { networkError, shownUrl } from '../http/errors.ts';
+import { networkError } from '../http/errors.ts';
 import { send } from '../http/request.ts';
 import type { Log } from '../log.ts';
 import { agents, type Lane } from '../network.ts';
+import { shownUrl } from '../shown-url.ts';
 import { version } from '../version.ts';
 import { type Asked, hubError } from './errors.ts';
-import { nextHop, zoneOfHub } from './hops.ts';
+import { nextHop, redirectStatuses, zoneOfHub } from './hops.ts';
 
 export interface HubOptions {
   hubUrl: string;
@@ -129,7 +130,7 @@ function look(hub: Hub, { url, remoteAddress }: Head | HttpAnswer): void {
 }
 
 function isRedirect({ status, headers }: Head): boolean {
-  return [301, 302, 303, 307, 308].includes(status) && headers.location !== undefined;
+  return redirectStatuses.includes(status) && headers.location !== undefined;
 }
 
 function nextTarget(hub: Hub, from: string, hops: number, { headers: { location = '' }, url }: Head): string {

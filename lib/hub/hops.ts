@@ -1,6 +1,9 @@
 import { mayLead, noBusiness, type Zone, zoneOfHost } from '../addresses.ts';
 import { StepError } from '../errors.ts';
-import { shownUrl } from '../http/errors.ts';
+import { shownUrl } from '../shown-url.ts';
+
+/** RFC 9110, 15.4: with a Location they lead elsewhere. */
+export const redirectStatuses = [301, 302, 303, 307, 308];
 
 /** Where a Hub is, as far as redirects are concerned. */
 export interface Standing {

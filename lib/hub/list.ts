@@ -1,8 +1,8 @@
 import { listFiles as listTree } from '@huggingface/hub';
 import { StepError } from '../errors.ts';
 import { type HttpAnswer, toResponse } from '../http/answer.ts';
-import { shownUrl } from '../http/errors.ts';
 import type { Expected } from '../integrity.ts';
+import { shownUrl } from '../shown-url.ts';
 import { retry } from '../transfer/retry.ts';
 import { follow, type Hub, insist } from './connection.ts';
 

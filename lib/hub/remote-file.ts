@@ -3,16 +3,16 @@ import { kindOf, StepError } from '../errors.ts';
 import { type HttpAnswer, readInto } from '../http/answer.ts';
 import { networkError } from '../http/errors.ts';
 import type { Expected } from '../integrity.ts';
+import { shownUrl } from '../shown-url.ts';
 import { retry } from '../transfer/retry.ts';
 import { bareTag, discard, follow, followDirect, getDirect, type Hub, insist, sendTo } from './connection.ts';
+import { redirectStatuses } from './hops.ts';
 import { RisingTurns, WholeBody } from './whole-body.ts';
 
 type Telling = (bytes: number) => void;
 
 /** What a CDN says of a link that has ended; the Hub tells whether the file itself is gone. */
 const endedStatuses = [400, 401, 403, 404, 410];
-/** It has moved: the Hub's way there is followed anew. */
-const movedStatuses = [301, 302, 303, 307, 308];
 
 /**
  * The bytes of one file on the Hub, at a commit, by ranges. Reads may run side by side. The signed address on the CDN is asked for once
@@ -149,7 +149,8 @@ export class RemoteFile {
   /** False when the link has ended. */
   async #fillFrom(url: string, range: string, into: Buffer, onBytes: Telling, signal: AbortSignal): Promise<boolean> {
     const headers = { range };
-    const ended = ({ status }: Head) => url !== this.#url && [...endedStatuses, ...movedStatuses].includes(status);
+    // Where it has moved, the Hub's way there is followed anew.
+    const ended = ({ status }: Head) => url !== this.#url && (endedStatuses.includes(status) || redirectStatuses.includes(status));
     const accept = (head: Head) => {
       if (ended(head)) return false;
       insist(this.#hub, this.#doing, this.#repo, head);
@@ -180,9 +181,8 @@ export class RemoteFile {
   /** Compares what a 2xx answer says of its body with what was asked for. False when the whole came for a range. */
   #judge(answer: Head, range: string | undefined, letGo: () => void, linkedEtag?: string): boolean {
     const { headers, status, url } = answer;
-    const { origin, pathname } = new URL(url);
     const fault =
-      this.#tagFault('the Hub', linkedEtag) ?? this.#tagFault(origin + pathname, bareTag(headers.etag)) ?? this.#fault(answer, range);
+      this.#tagFault('the Hub', linkedEtag) ?? this.#tagFault(shownUrl(url), bareTag(headers.etag)) ?? this.#fault(answer, range);
     const ignored = fault === undefined && range !== undefined && status !== 206;
     if (fault !== undefined || ignored) letGo();
     if (fault !== undefined) {

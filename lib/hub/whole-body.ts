@@ -1,6 +1,6 @@
 import { StepError } from '../errors.ts';
 import type { HttpAnswer } from '../http/answer.ts';
-import { shownUrl } from '../http/errors.ts';
+import { shownUrl } from '../shown-url.ts';
 
 /** A body that holds a whole file, read piece by piece in rising order: for servers that know no ranges. */
 export class WholeBody {

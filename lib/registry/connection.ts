@@ -1,8 +1,8 @@
 import { messageOf, oneLine, StepError } from '../errors.ts';
 import { type HttpAnswer, readBody } from '../http/answer.ts';
-import { shownUrl } from '../http/errors.ts';
 import { send } from '../http/request.ts';
 import type { Log } from '../log.ts';
+import { shownUrl } from '../shown-url.ts';
 import { retry, retryAfterMs } from '../transfer/retry.ts';
 
 export interface RegistryOptions {

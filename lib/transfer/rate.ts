@@ -1,9 +1,6 @@
 /** What may come at once after a pause, in ms of the rate: timers that come late shall not cost speed. */
 const slackMs = 50;
 
-/** A body goes out in pieces of so many bytes: each must be taken within the stall timeout, and the rate is kept to between them. */
-export const pieceBytes = 256 * 1024;
-
 /** Keeps the bytes of all connections together under a rate: whoever has moved some asks how long to pause. */
 export class Rate {
   readonly #bytesPerMs: number;
