@@ -24,8 +24,8 @@ export async function signed(
   const scope = `${date}/${region}/s3/aws4_request`;
   const all: Record<string, string> = {
     host: url.host,
-    'x-amz-content-sha256': hash('sha256', ''),
     ...headers,
+    'x-amz-content-sha256': headers['x-amz-content-sha256'] ?? hash('sha256', ''),
     'x-amz-date': timestamp,
     ...(sessionToken === undefined ? {} : { 'x-amz-security-token': sessionToken }),
   };

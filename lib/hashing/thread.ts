@@ -138,6 +138,11 @@ function lost(why: string, cause?: Error): StepError {
   return new StepError('bug', `failed to hash in a thread: ${why}`, { cause });
 }
 
+/** What lies in memory that the thread has too; of all else it would get a copy. */
+export function isShared(bytes: Uint8Array): bytes is Uint8Array<SharedArrayBuffer> {
+  return bytes.buffer instanceof SharedArrayBuffer;
+}
+
 /** Fewer bytes are hashed sooner than they are handed over. */
 export const worthAThread = 128 * 1024;
 

@@ -1,6 +1,6 @@
 import { crc32 } from 'node:zlib';
 import { compareFound, type Expected, Verifier } from '../integrity.ts';
-import { hashThread, worthAThread } from './thread.ts';
+import { hashThread, isShared, worthAThread } from './thread.ts';
 import type { Digests, ReadDigests } from './worker.ts';
 
 /** A Verifier whose work may be another thread's. */
@@ -42,10 +42,6 @@ export async function readDigests(
   const read = await threadFor(file)?.readDigests(fd, into, wantsCrc32);
   if (read?.digests) compareFound(file, { size: into.length, sha256: read.digests.sha256 });
   return read;
-}
-
-function isShared(bytes: Uint8Array): bytes is Uint8Array<SharedArrayBuffer> {
-  return bytes.buffer instanceof SharedArrayBuffer;
 }
 
 /** Hashes a file as its bytes pass: in a thread where that pays. */

@@ -12,6 +12,7 @@ export interface ListOptions extends StoreOptions, TransferOptions, RegistryOpti
   workspace?: string;
 }
 
+/** A row of list, told here anew: the published types stand alone, and what `listModels` returns holds the two together. */
 export interface ListedModel {
   source: 's3' | 'local';
   name: string;
